@@ -1,0 +1,64 @@
+"""What comes with qbench, through the same hooks as everything else."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from .components import Dataset, Model, Optimizer, Quantizer, Track
+from .hookspecs import hookimpl
+
+
+@hookimpl
+def qbench_quantizers() -> Iterable[type[Quantizer]]:
+    from .quantizers.binary import Binary
+    from .quantizers.ecsq import Ecsq
+    from .quantizers.entropy_coded import EntropyCoded
+    from .quantizers.kmeans import KMeans
+    from .quantizers.lloyd_max import LloydMax
+    from .quantizers.nested_lattice import NestedLattice
+    from .quantizers.stochastic_rounding import StochasticRounding
+    from .quantizers.topk import TopK
+    from .quantizers.uniform import Uniform
+
+    return [Binary, Ecsq, EntropyCoded, KMeans, LloydMax, NestedLattice, StochasticRounding, TopK, Uniform]
+
+
+@hookimpl
+def qbench_models() -> Iterable[type[Model]]:
+    from .models.cnn import Cnn
+    from .models.mlp import Mlp
+
+    return [Cnn, Mlp]
+
+
+@hookimpl
+def qbench_datasets() -> Iterable[type[Dataset]]:
+    from .datasets.digits import Digits
+    from .datasets.fashion_mnist import FashionMnist
+    from .datasets.gaussian import Gaussian
+    from .datasets.laplacian import Laplacian
+    from .datasets.mnist import Mnist
+    from .datasets.scale_mixture import ScaleMixture
+    from .datasets.uniform import Uniform
+
+    return [Digits, FashionMnist, Gaussian, Laplacian, Mnist, ScaleMixture, Uniform]
+
+
+@hookimpl
+def qbench_optimizers() -> Iterable[type[Optimizer]]:
+    from .optimizers.adam import Adam
+    from .optimizers.sgd import Sgd
+
+    return [Adam, Sgd]
+
+
+@hookimpl
+def qbench_tracks() -> Iterable[type[Track]]:
+    from .tracks.ptq import Ptq
+    from .tracks.rate_distortion import RateDistortion
+
+    return [Ptq, RateDistortion]
+
+
+@hookimpl
+def qbench_suites() -> Iterable[Path]:
+    return sorted((Path(__file__).parent / "suites").glob("*.toml"))

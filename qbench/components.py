@@ -1,0 +1,261 @@
+"""What a plugin provides: quantizers, models, data sets, optimizers, tracks, suites.
+
+Every component has a name, a frozen set of validated parameters, and where it comes from in the literature. The core
+does the rest: axes, dtypes, scales, packing, coding, rates, training loops, decoding elsewhere.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor, nn
+
+from .errors import ParameterError
+from .message import Message
+from .schema import Cell, Outcome, Recipe, Spec, Target
+
+if TYPE_CHECKING:
+    from .workbench import Workbench
+
+Kind = Literal["quantizer", "model", "dataset", "optimizer", "track", "suite"]
+
+
+class Parameters(BaseModel):
+    """Base of a component's parameters: frozen, unknown names are errors, every one has a default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+class Component(ABC):
+    """Something a plugin provides under a name.
+
+    Class attributes: ``name`` (``a-z 0-9 . _ -``), ``reference`` (paper, year, equation), and ``Parameters``, a
+    subclass of :class:`Parameters`. ``Component(**parameters)`` validates them.
+
+    Raises:
+        ParameterError: an unknown parameter or a value outside its range; says what is allowed.
+    """
+
+    kind: ClassVar[Kind]
+    name: ClassVar[str]
+    reference: ClassVar[str] = ""
+    Parameters: ClassVar[type[Parameters]] = Parameters
+
+    def __init__(self, **parameters: Any) -> None:
+        try:
+            self.parameters: Any = self.Parameters(**parameters)
+        except ValidationError as error:
+            raise ParameterError(_explain(self, error)) from None
+
+    @property
+    def spec(self) -> Spec:
+        """Name and every parameter, defaults included; a component given as parameter nests."""
+        values = {name: getattr(self.parameters, name) for name in type(self.parameters).model_fields}
+        return Spec(name=self.name, parameters={name: _plain(value) for name, value in values.items()})
+
+    def __repr__(self) -> str:
+        return str(self.spec)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Component):
+        return value.spec
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _explain(component: Component, error: ValidationError) -> str:
+    fields = type(component).Parameters.model_fields
+    lines = []
+    for problem in error.errors():
+        where = ".".join(map(str, problem["loc"])) or "parameters"
+        if problem["type"] == "extra_forbidden":
+            allowed = ", ".join(fields) or "none"
+            lines.append(f"{component.kind} {component.name!r} has no parameter {where!r}; it has: {allowed}")
+        else:
+            message = problem["msg"][0].lower() + problem["msg"][1:]
+            lines.append(f"{component.kind} {component.name!r}: {where}={problem['input']!r}: {message}")
+    return "; ".join(lines)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What surrounds a message, beside the tensor itself.
+
+    Attributes:
+        generator: the only source of randomness an encoder may draw from; lives on the tensor's device.
+        importance: non-negative weight per element, shape of x, or None.
+        gram: input second moments of the layer, [in, in], or None.
+        loss: callable from a reconstruction to the layer's loss, or None.
+        state: memory of this encoder at this site and sender, kept between messages.
+        public: what sender and receiver both know for free (step, worker, bucket, shared seed), or None.
+        progress: share of training done, 0 to 1.
+    """
+
+    generator: torch.Generator
+    importance: Tensor | None = None
+    gram: Tensor | None = None
+    loss: Any = None
+    state: dict[str, Any] = field(default_factory=dict)
+    public: Mapping[str, Any] | None = None
+    progress: float = 1.0
+
+
+class Quantizer(Component):
+    """A code for real tensors. It is mathematics only.
+
+    ``x`` arrives float32 and finite, channel axis first, scaled by an exact power of two so that the largest
+    magnitude of what ``fit`` saw lies in [0.5, 1). The core packs, counts, codes and decodes.
+
+    Class attributes:
+        targets: what it is meant for, a subset of source, weight, activation, gradient.
+        needs: what it must find in the context (importance, gram, loss); a track that cannot give it leaves it out.
+        sweep: the points at which ``quantizer = "*"`` of a suite runs it, each a dictionary of parameters.
+        version: raised when the meaning of its bytes changes.
+    """
+
+    kind = "quantizer"
+    targets: ClassVar[tuple[Target, ...]] = ("source", "weight")
+    needs: ClassVar[frozenset[str]] = frozenset()
+    sweep: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
+    version: ClassVar[int] = 1
+
+    def suits(self, target: Target, provides: frozenset[str]) -> bool:
+        """Whether it, and every quantizer inside it, is meant for ``target`` and finds what it needs."""
+        inner = [value for value in dict(self.parameters).values() if isinstance(value, Quantizer)]
+        fits = target in self.targets and self.needs <= provides
+        return fits and all(quantizer.suits(target, provides) for quantizer in inner)
+
+    @abstractmethod
+    def fit(self, x: Tensor, *, context: Context) -> Message:
+        """The codebook: what the decoder needs and keeps between messages. ``{}`` where there is none.
+
+        What it returns must be able to code *another* tensor of the same kind; numbers that belong to one tensor
+        alone (a scale per group) are decided in ``encode`` and travel with the codes.
+        """
+
+    @abstractmethod
+    def encode(self, x: Tensor, codebook: Message, *, context: Context) -> Message:
+        """The codes of ``x`` of any shape, with whatever else is decided while encoding."""
+
+    @abstractmethod
+    def decode(self, codes: Message, codebook: Message, shape: torch.Size) -> Tensor:
+        """The reconstruction of that shape, float32. Pure: it knows its arguments and nothing else."""
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """Pictures and labels, uint8 and int64, channels first: [n, channels, height, width] and [n]."""
+
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    classes: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        _, channels, height, width = self.train_images.shape
+        return channels, height, width
+
+
+class Dataset(Component):
+    """Where data comes from: an iid :class:`Source` or :class:`Images`."""
+
+    kind = "dataset"
+
+
+class Source(Dataset):
+    """An iid source of zero mean and unit variance.
+
+    ``limit`` names the bound of :meth:`distortion_limit`: the rate-distortion function, or the Shannon lower bound.
+    """
+
+    limit: ClassVar[str]
+
+    @abstractmethod
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """``count`` independent values, float32, on the generator's device."""
+
+    @abstractmethod
+    def distortion_limit(self, rate: float) -> float:
+        """A mean squared error that no code of ``rate`` bits per element can go below."""
+
+
+class Images(Dataset):
+    """Labelled pictures on disk. ``download_bytes`` is what a fetch transfers, 0 where nothing is fetched."""
+
+    download_bytes: ClassVar[int] = 0
+
+    @abstractmethod
+    def missing(self, root: Path) -> str | None:
+        """Why the data under ``root`` cannot be used (absent, damaged) in one line, or None if it can."""
+
+    @abstractmethod
+    def fetch(self, root: Path) -> None:
+        """Download into ``root`` and verify checksums. Runs in a process that can be killed.
+
+        Raises:
+            DataError: the source cannot be reached or sent something else.
+        """
+
+    @abstractmethod
+    def load(self, root: Path) -> ImageData:
+        """Read everything into memory.
+
+        Raises:
+            DataError: a file is damaged.
+        """
+
+
+class Model(Component):
+    """A network architecture."""
+
+    kind = "model"
+
+    @abstractmethod
+    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+        """A freshly initialized module from [n, channels, height, width] floats to [n, classes] logits."""
+
+
+class Optimizer(Component):
+    """A training rule over torch.optim."""
+
+    kind = "optimizer"
+
+    @abstractmethod
+    def build(self, parameters: Any) -> torch.optim.Optimizer:
+        """The optimizer over an iterable of parameters."""
+
+
+class Track(Component):
+    """A kind of task. One cell of it is one call of :meth:`run`.
+
+    Class attributes:
+        version: part of every cell's identity; raised when the meaning of its numbers changes.
+        targets: the targets a grid of this track may name.
+        provides: what its quantizers find in the context.
+        Parameters: the budget a grid states (``[grid.budget]``), validated by it.
+    """
+
+    kind = "track"
+    version: ClassVar[int] = 1
+    targets: ClassVar[tuple[Target, ...]]
+    provides: ClassVar[frozenset[str]] = frozenset()
+
+    @abstractmethod
+    def baseline(self, cell: Cell) -> Recipe | None:
+        """The trained float model the cell starts from, or None."""
+
+    @abstractmethod
+    def estimate(self, cell: Cell) -> float:
+        """Seconds the cell is expected to take on one core, before anything was measured."""
+
+    @abstractmethod
+    def run(self, cell: Cell, bench: "Workbench") -> Outcome:
+        """Do the work. ``bench`` gives device, data, baselines, and the decoder that never saw the tensor."""

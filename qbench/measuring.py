@@ -1,0 +1,221 @@
+"""Coding one tensor and measuring what came back."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from . import plugins
+from .codec import Code, from_payload, prepare, to_payload
+from .components import Context, Quantizer
+from .errors import InputError
+from .message import Message, entropy_bits, is_coded, nbytes
+from .schema import Spec
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A coded tensor.
+
+    Attributes:
+        payload: header, codebook and codes; decodes by itself.
+        nbytes: bytes that count towards the rate: the codes, and the codebook if it was learned from this tensor.
+        static_nbytes: bytes of a codebook that existed before; reported, not amortized into the rate.
+        entropy_bits: bits of the counted bytes under an adaptive coder.
+        coded: whether a stream is entropy-coded.
+        encode_seconds: time the quantizer took to encode, without fitting and packing.
+    """
+
+    payload: bytes
+    nbytes: int
+    static_nbytes: int
+    entropy_bits: float
+    coded: bool
+    encode_seconds: float
+
+
+def fit(
+    quantizer: Quantizer, samples: Tensor, *, generator: torch.Generator, channel_axis: int = 0
+) -> Message:
+    """A static codebook, learned from ``samples``."""
+    return Code(quantizer).fit(prepare(samples, channel_axis), Context(generator))
+
+
+def code(
+    quantizer: Quantizer,
+    x: Tensor,
+    *,
+    generator: torch.Generator,
+    codebook: Message | None = None,
+    channel_axis: int = 0,
+) -> Coded:
+    """Code ``x``, with a codebook that exists already or one learned from ``x`` and charged in full.
+
+    Raises:
+        InputError: ``x`` is not a finite float tensor.
+    """
+    prepared = prepare(x, channel_axis)
+    scaled, context = Code(quantizer), Context(generator)
+    static = codebook is not None
+    book = codebook if codebook is not None else scaled.fit(prepared, context)
+    began = _clock(prepared)
+    codes = scaled.encode(prepared, book, context)
+    seconds = _clock(prepared) - began
+    book_bytes = nbytes(book)
+    return Coded(
+        payload=to_payload(quantizer, x, channel_axis, book, codes),
+        nbytes=nbytes(codes) + (0 if static else book_bytes),
+        static_nbytes=book_bytes if static else 0,
+        entropy_bits=entropy_bits(codes) + (0.0 if static else entropy_bits(book)),
+        coded=is_coded(codes),
+        encode_seconds=seconds,
+    )
+
+
+def _clock(x: Tensor) -> float:
+    """Seconds, when the device of ``x`` has done everything it was given."""
+    if x.is_cuda:
+        torch.cuda.synchronize(x.device)
+    return time.perf_counter()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What :func:`measure` found. Rates are bits per element; ``mse`` is absolute, in squared units of x.
+
+    ``sqnr_db`` = 10 log10(mean x^2 / mse), infinite where mse is 0; ``cosine`` between x and its reconstruction.
+    """
+
+    rate: float
+    entropy_rate: float
+    mse: float
+    sqnr_db: float
+    cosine: float
+    reconstruction: Tensor
+    payload: bytes
+    static_bytes: int
+    coded: bool
+
+    def __repr__(self) -> str:
+        return (
+            f"Measured(rate={self.rate:.4f}, entropy_rate={self.entropy_rate:.4f}, mse={self.mse:.6g}, "
+            f"sqnr_db={self.sqnr_db:.2f}, cosine={self.cosine:.6f})"
+        )
+
+
+def measure(
+    quantizer: Quantizer,
+    x: Tensor,
+    *,
+    seed: int = 0,
+    samples: Tensor | None = None,
+    channel_axis: int = 0,
+    decoder: Callable[[bytes], Tensor] | None = None,
+) -> Measured:
+    """Quantize ``x``, decode the bytes, compare.
+
+    Args:
+        quantizer: from :func:`qbench.quantizer`.
+        x: float tensor of any shape with at least one element.
+        seed: of the generator that stochastic encoders draw from.
+        samples: data to fit the codebook on when that is not ``x``; its bytes are then static, outside the rate.
+        channel_axis: which axis of ``x`` (and ``samples``) holds the output channels.
+        decoder: decodes the payload, elsewhere for instance; default in this process, by a new quantizer of the
+            same class and parameters, so that one that no plugin offers can be measured too.
+
+    Raises:
+        InputError: ``x`` is empty, or not a finite float tensor.
+    """
+    if not isinstance(x, Tensor) or x.numel() == 0:
+        raise InputError("nothing to measure: x must be a tensor with at least one element")
+    generator = torch.Generator(x.device).manual_seed(seed)
+    codebook = (
+        None if samples is None else fit(quantizer, samples, generator=generator, channel_axis=channel_axis)
+    )
+    coded = code(quantizer, x, generator=generator, codebook=codebook, channel_axis=channel_axis)
+    decoded = (
+        decoder(coded.payload) if decoder else from_payload(coded.payload, lambda spec: _twin(quantizer))
+    )
+    reconstruction = decoded.to(x.device)
+    error = Distortion.between(x, reconstruction)
+    return Measured(
+        rate=8 * coded.nbytes / x.numel(),
+        entropy_rate=coded.entropy_bits / x.numel(),
+        mse=error.mse,
+        sqnr_db=error.sqnr_db,
+        cosine=error.cosine,
+        reconstruction=reconstruction,
+        payload=coded.payload,
+        static_bytes=coded.static_nbytes,
+        coded=coded.coded,
+    )
+
+
+@dataclass(frozen=True)
+class Distortion:
+    """Sums over elements from which every distortion measure follows; they add over tensors."""
+
+    count: int
+    error: float
+    energy: float
+    decoded_energy: float
+    product: float
+
+    @classmethod
+    def between(cls, x: Tensor, y: Tensor) -> "Distortion":
+        """Accumulated in float64, chunk by chunk."""
+        sums = torch.zeros(4, dtype=torch.float64, device=x.device)
+        whole, other = x.detach().reshape(-1), y.detach().reshape(-1)
+        for at in range(0, whole.numel(), _CHUNK):
+            a, b = whole[at : at + _CHUNK].double(), other[at : at + _CHUNK].double()
+            sums += torch.stack([(a - b).square().sum(), a.square().sum(), b.square().sum(), (a * b).sum()])
+        return cls(x.numel(), *sums.tolist())
+
+    def __add__(self, other: "Distortion") -> "Distortion":
+        return Distortion(
+            self.count + other.count,
+            self.error + other.error,
+            self.energy + other.energy,
+            self.decoded_energy + other.decoded_energy,
+            self.product + other.product,
+        )
+
+    @property
+    def mse(self) -> float:
+        return self.error / self.count
+
+    @property
+    def sqnr_db(self) -> float:
+        if self.error == 0:
+            return math.inf
+        return 10 * math.log10(self.energy / self.error) if self.energy else -math.inf
+
+    @property
+    def cosine(self) -> float:
+        """1 for two zero tensors, 0 where only one of them is zero."""
+        norms = math.sqrt(self.energy) * math.sqrt(self.decoded_energy)
+        return self.product / norms if norms else float(self.energy == self.decoded_energy)
+
+
+def decode(payload: bytes) -> Tensor:
+    """The reconstruction that a payload stands for, on the CPU, from the bytes alone.
+
+    Raises:
+        PayloadError: bytes that were cut short, damaged or not written by qbench.
+        UnknownComponentError: no installed plugin has the quantizer that the header names.
+    """
+    return from_payload(payload, _build)
+
+
+def _twin(quantizer: Quantizer) -> Quantizer:
+    return type(quantizer)(**dict(quantizer.parameters))
+
+
+def _build(spec: Spec) -> Quantizer:
+    quantizer: Quantizer = plugins.catalog().build("quantizer", spec)
+    return quantizer

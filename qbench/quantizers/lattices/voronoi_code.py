@@ -1,0 +1,121 @@
+"""Voronoi codes: the m^n points of a shifted lattice that lie in the Voronoi cell of m times the lattice.
+
+All points here are in units of 1/256 of the lattice. In these units the codewords of an integral or
+half-integral lattice are integers, so which codeword belongs to an index is decided without rounding, on
+every machine alike.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .lattice import Lattice
+
+UNIT = 256
+SEARCH_LIMIT = 2**16
+EXPANSIONS = (1, 2, 4, 8)
+_SEARCH_ENTRIES = 2**17
+_SHRINK_STEPS = 12
+
+
+@final
+class VoronoiCode:
+    """``Lambda - a`` in the Voronoi cell of ``m Lambda``: index [rows, n] in [0, m) <-> codeword [rows, n].
+
+    Arguments: ``m``, the levels of an index; ``offset``, a in units of 1/256, folded into the Voronoi cell
+    of Lambda. Rows x and codewords are float64.
+
+    A row x overloads if the codeword of its index is not ``t - a``, the point of ``Lambda - a`` nearest to
+    it. Every encoder here judges by what :meth:`decode` returns, never by its own reconstruction: on the
+    boundary of the cell an index stands for one of its representatives only.
+
+    Reference: Conway & Sloane, 1983, A fast encoding method for lattice codes and quantizers.
+    """
+
+    def __init__(self, lattice: Lattice, m: int, offset: Sequence[int]) -> None:
+        a = torch.tensor(offset, dtype=torch.float64)
+        self.lattice, self.m = lattice, m
+        self.size = m**lattice.dimension
+        self.offset = a - lattice.nearest(a, scale=UNIT)
+
+    def decode(self, index: Tensor) -> Tensor:
+        """The codeword ``p - m Q(p / m)`` with ``p = index @ generator - a``."""
+        basis = (self.lattice.generator * UNIT).to(index.device)
+        p = index.to(torch.float64) @ basis - self.offset.to(index.device)
+        return p - self.lattice.nearest(p, scale=self.m * UNIT)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The index of ``t = Q(x + a)``, int64, and which rows overload, [rows]."""
+        a = self.offset.to(x.device)
+        t = self.lattice.nearest(x + a, scale=UNIT)
+        index = self.lattice.coordinates(t / UNIT).remainder(self.m)
+        return index, (self.decode(index) != t - a).any(-1)
+
+    def search(self, x: Tensor) -> Tensor:
+        """The index of the codeword nearest to each row, by comparison with all m^n (at most 2^16)."""
+        groups = self._groups.to(x.device)
+        rows = F.pad(x, (0, 1), value=1.0)
+        parts = torch.split(rows, _SEARCH_ENTRIES // groups.shape[1])
+        return self._digits(torch.cat([_best_dot(part, groups) for part in parts]))
+
+    def shrink(self, x: Tensor) -> Tensor:
+        """The index of f x, with 0 < f < 1 the factor, to 1 part in 4096, below which x no longer overloads.
+
+        f is halved until x fits, then refined by bisection between a factor that fits and one that does not.
+        """
+        factor = torch.ones(len(x), 1, dtype=x.dtype, device=x.device)
+        index = torch.zeros(x.shape, dtype=torch.int64, device=x.device)
+        rest = torch.arange(len(x), device=x.device)
+        while len(rest):
+            factor[rest] /= 2
+            index[rest], overloads = self.encode(x[rest] * factor[rest])
+            rest = rest[overloads]
+        width = factor.clone()
+        for _ in range(_SHRINK_STEPS):
+            width /= 2
+            trial, overloads = self.encode(x * (factor + width))
+            fits = ~overloads[:, None]
+            factor, index = factor + width * fits, torch.where(fits, trial, index)
+        return index
+
+    def expand(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Index of ``x / 2^T`` and T, the least of 1, 2, 3 without overload, or 3 and ``x / 8`` shrunk."""
+        exponent = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        index = torch.zeros(x.shape, dtype=torch.int64, device=x.device)
+        rest = torch.arange(len(x), device=x.device)
+        for power, factor in enumerate(EXPANSIONS[1:], start=1):
+            exponent[rest] = power
+            index[rest], overloads = self.encode(x[rest] / factor)
+            rest = rest[overloads]
+        index[rest] = self.shrink(x[rest] / EXPANSIONS[-1])
+        return index, exponent
+
+    @cached_property
+    def _groups(self) -> Tensor:
+        """Each codeword c as ``(c, -|c|^2 / 2)``: the nearest to x has the largest dot with (x, 1).
+
+        Shape [groups, codewords in each, n + 1].
+        """
+        codewords = self.decode(self._digits(torch.arange(self.size)))
+        rows = torch.cat([codewords, codewords.square().sum(-1, keepdim=True) / -2], dim=-1)
+        return rows.view(self.m ** (self.lattice.dimension // 2), -1, rows.shape[1])
+
+    def _digits(self, number: Tensor) -> Tensor:
+        """The base-m digits of ``number`` [rows], least significant first."""
+        places = torch.tensor([self.m**i for i in range(self.lattice.dimension)], device=number.device)
+        return number[:, None].div(places, rounding_mode="floor").remainder(self.m)
+
+
+def _best_dot(rows: Tensor, groups: Tensor) -> Tensor:
+    """For each row the number of the vector in ``groups`` with the largest dot product.
+
+    First the group that has it, then its place there: the products with a group stay in the cache, and
+    a maximum is several times faster than its position.
+    """
+    group = torch.stack([(rows @ vectors.T).amax(-1) for vectors in groups], dim=-1).argmax(-1)
+    place = torch.einsum("rk,rik->ri", rows, groups[group]).argmax(-1)
+    return group * groups.shape[1] + place

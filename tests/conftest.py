@@ -1,0 +1,44 @@
+"""Fixtures that several test modules share."""
+
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+FASHION_MNIST = Path(__file__).resolve().parents[2] / "shared" / "datasets" / "fashion-mnist.tar"
+
+
+@pytest.fixture(scope="session")
+def fashion_mnist_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the packed files of Fashion-MNIST below ``FashionMNIST/raw``. Nobody writes there."""
+    if not FASHION_MNIST.is_file():
+        pytest.skip("no ../shared/datasets/fashion-mnist.tar beside the repository")
+    root = tmp_path_factory.mktemp("fashion-mnist")
+    with tarfile.open(FASHION_MNIST) as archive:
+        archive.extractall(root, filter="data")
+    return root
+
+
+@pytest.fixture
+def distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Make a distribution with one plugin importable, here and in processes started from here."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+
+    def make(
+        source: str, name: str = "stranger", entry_point: str | None = None, version: str = "1.0"
+    ) -> Path:
+        module = f"{name.replace('-', '_')}_plugin"
+        sys.modules.pop(module, None)
+        (folder / f"{module}.py").write_text(source)
+        info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        (info / "entry_points.txt").write_text(f"[qbench]\n{entry_point or name} = {module}\n")
+        return folder / f"{module}.py"
+
+    return make

@@ -1,0 +1,323 @@
+import itertools
+import math
+import struct
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from qbench.components import Context
+from qbench.errors import ParameterError
+from qbench.message import Message, Stream, pack, unpack
+from qbench.quantizers.lattices import lattice
+from qbench.quantizers.lattices.voronoi_code import UNIT, VoronoiCode
+from qbench.quantizers.nested_lattice import GENERIC_OFFSET, NestedLattice
+from qbench.schema import Spec
+
+POLICIES = ("nearest", "wrap", "shrink", "expand")
+GENERIC = struct.unpack("8b", GENERIC_OFFSET[:8])
+UNIT_SCALE: Message = {"scale": torch.tensor(1.0)}
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def context() -> Context:
+    return Context(generator())
+
+
+def gaussian(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=generator(seed))
+
+
+def reconstruct(quantizer: NestedLattice, x: Tensor, codebook: Message | None = None) -> Tensor:
+    """What a decoder makes of the bytes, with a codebook given or fitted on x."""
+    book = quantizer.fit(x, context=context()) if codebook is None else codebook
+    codes, _ = unpack(pack(quantizer.encode(x, book, context=context())))
+    kept, _ = unpack(pack(book))
+    return quantizer.decode(codes, kept, x.shape)
+
+
+def mse_with_error(quantizer: NestedLattice, x: Tensor, codebook: Message) -> tuple[float, float]:
+    """The mean squared error per element over vectors of 8, and its standard error."""
+    per_vector = (x - reconstruct(quantizer, x, codebook)).double().square().reshape(-1, 8).mean(1)
+    return float(per_vector.mean()), standard_error(per_vector)
+
+
+def standard_error(samples: Tensor) -> float:
+    return float(samples.std()) / len(samples) ** 0.5
+
+
+def all_codewords(name: str, m: int, offset: Any) -> Tensor:
+    """Every codeword in units of the fine lattice: beta = m and scale 1 make the step 1."""
+    n = lattice(name).dimension
+    index = torch.tensor(list(itertools.product(range(m), repeat=n)))
+    quantizer = NestedLattice(lattice=name, m=m, beta=float(m), offset=offset)
+    return quantizer.decode({"index": Stream(index, m)}, UNIT_SCALE, index.shape)
+
+
+def e8_roots() -> Tensor:
+    integers = torch.tensor(list(itertools.product((-1, 0, 1), repeat=8)), dtype=torch.float64)
+    halves = torch.tensor(list(itertools.product((-0.5, 0.5), repeat=8)), dtype=torch.float64)
+    points = torch.cat([integers, halves])
+    return points[(points.square().sum(1) == 2) & (points.sum(1) % 2 == 0)]
+
+
+@pytest.mark.parametrize("offset", ["generic", "zero", 7])
+@pytest.mark.parametrize(("name", "m"), [("Z", 2), ("Z", 3), ("Z", 16), ("E8", 2), ("E8", 3)])
+def test_every_index_has_its_own_codeword_and_comes_back(name: str, m: int, offset: Any) -> None:
+    codewords = all_codewords(name, m, offset)
+    assert len(torch.unique(codewords, dim=0)) == m ** lattice(name).dimension
+    for policy in POLICIES:
+        quantizer = NestedLattice(lattice=name, m=m, beta=float(m), offset=offset, overload=policy)
+        assert torch.equal(reconstruct(quantizer, codewords, UNIT_SCALE), codewords)
+
+
+@pytest.mark.parametrize("offset", ["generic", "zero", 7])
+@pytest.mark.parametrize("m", [2, 3])
+def test_codewords_lie_in_the_coarse_cell(m: int, offset: Any) -> None:
+    # c is in the Voronoi cell of m E8 iff c.v <= m |v|^2 / 2 = m for the 240 roots v; all numbers are dyadic.
+    products = all_codewords("E8", m, offset).double() @ e8_roots().T
+    assert float(products.max()) <= m
+    assert offset != "generic" or float(products.max()) < m
+
+
+def test_the_generic_offset_never_meets_a_tie() -> None:
+    # A codeword p - m q is on the boundary iff (p - m q).v = m for a root v, and p.v is an integer less a.v:
+    # impossible for any m if no a.v is an integer. In Z the boundary is m / 2: impossible if 2 a is none.
+    numerators = torch.tensor(GENERIC, dtype=torch.float64)
+    products = numerators @ e8_roots().T
+    assert bool((products.remainder(UNIT) != 0).all())
+    assert float(products.max()) < UNIT, "not inside the Voronoi cell"
+    assert (2 * int(numerators[0])) % UNIT != 0
+
+
+@pytest.mark.parametrize(
+    ("m", "beta", "reference", "reference_error"), [(14, 6.9, 0.0192, 1e-4), (16, 7.0, 0.01456, 3e-5)]
+)
+def test_wrap_reproduces_the_reference(m: int, beta: float, reference: float, reference_error: float) -> None:
+    # 4 standard errors, ours and the reference's, which is the Monte Carlo error of its last digit.
+    quantizer = NestedLattice(m=m, beta=beta, offset="zero", overload="wrap")
+    mse, error = mse_with_error(quantizer, gaussian(800_000), UNIT_SCALE)
+    assert abs(mse - reference) < 4 * math.hypot(error, reference_error)
+
+
+def textbook_e8(x: Tensor) -> Tensor:
+    """Conway & Sloane's algorithm as they print it, in floating point, with ties as they fall."""
+
+    def d8(y: Tensor) -> Tensor:
+        f = y.round()
+        k = (y - f).abs().argmax(1, keepdim=True)
+        g = f.scatter_add(1, k, torch.where(y.gather(1, k) < f.gather(1, k), -1.0, 1.0).to(f))
+        return torch.where(f.sum(1, keepdim=True) % 2 == 0, f, g)
+
+    integer, half = d8(x), d8(x - 0.5) + 0.5
+    nearer = (x - half).square().sum(1, keepdim=True) < (x - integer).square().sum(1, keepdim=True)
+    return torch.where(nearer, half, integer)
+
+
+@pytest.mark.parametrize(("m", "beta", "own", "own_error"), [(4, 6.2, 0.1945, 2e-4), (8, 6.4, 0.0525, 1e-4)])
+def test_wrap_is_what_the_decoder_returns(m: int, beta: float, own: float, own_error: float) -> None:
+    # .1945 and .0525 are what an encoder believes that folds its own t: on the boundary of the coarse cell t
+    # and t - m q are both kept, while an index has one codeword. A decoder that gets t modulo m E8 and breaks
+    # ties at random has the error of ours: by the symmetry of cell and source the rule makes no difference.
+    x = gaussian(100_000, 8).double()
+    t = textbook_e8(m * x / beta)
+    believed = (beta / m * (t - m * textbook_e8(t / m)) - x).square().mean(1)
+    assert abs(float(believed.mean()) - own) < 4 * math.hypot(standard_error(believed), own_error)
+
+    index = (t @ torch.linalg.inv(lattice("E8").generator)).round().remainder(m)
+    p = index @ lattice("E8").generator
+    nudged = p / m + 1e-6 * torch.randn(p.shape, generator=generator(1), dtype=torch.float64)
+    expected = (beta / m * (p - m * textbook_e8(nudged)) - x).square().mean(1)
+    quantizer = NestedLattice(m=m, beta=beta, offset="zero", overload="wrap")
+    mse, error = mse_with_error(quantizer, gaussian(800_000, seed=2), UNIT_SCALE)
+    assert abs(mse - float(expected.mean())) < 4 * math.hypot(error, standard_error(expected))
+    assert mse > own + 4 * math.hypot(error, own_error)
+
+
+@pytest.mark.parametrize(
+    ("offset", "m", "reference"),
+    [
+        ("generic", 2, 0.331),
+        ("generic", 3, 0.157),
+        ("generic", 4, 0.094),
+        ("zero", 2, 0.367),
+        ("zero", 3, 0.161),
+        ("zero", 4, 0.096),
+    ],
+)
+def test_nearest_reproduces_the_reference(offset: str, m: int, reference: float) -> None:
+    # Within 2 %: the reference knows the offset no better. beta is fitted on another sample.
+    quantizer = NestedLattice(m=m, offset=offset)
+    codebook = quantizer.fit(gaussian(100_000, seed=1), context=context())
+    mse, error = mse_with_error(quantizer, gaussian(160_000), codebook)
+    assert error < 0.005 * mse
+    assert mse == pytest.approx(reference, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("bits", "step", "mse"),
+    [(1, 1.595769, 0.363380), (2, 0.995687, 0.118846), (3, 0.586019, 0.0374397), (4, 0.335201, 0.0115429)],
+)
+def test_integers_shifted_by_a_half_are_the_midrise_quantizer(bits: int, step: float, mse: float) -> None:
+    # Max 1960, exact values; the expectation is a Riemann sum over a grid of 1e-4, good to 1e-6 relative.
+    m = 2**bits
+    x = torch.arange(-8, 8, 1e-4, dtype=torch.float64) + 5e-5
+    weight = (-x.square() / 2).exp() * 1e-4 / math.sqrt(2 * math.pi)
+    code = VoronoiCode(lattice("Z"), m, [UNIT // 2])
+    decoded = code.decode(code.search(x[:, None] / step * UNIT))[:, 0] * step / UNIT
+    assert float((weight * (x - decoded).square()).sum()) == pytest.approx(mse, rel=5e-6)
+
+
+@pytest.mark.parametrize("offset", ["generic", "zero", 3])
+@pytest.mark.parametrize("m", [4, 5, 16])
+def test_integers_are_a_uniform_scalar_quantizer(m: int, offset: Any) -> None:
+    beta = 3.0
+    levels = all_codewords("Z", m, offset).flatten().sort().values * beta / m
+    assert torch.allclose(levels.diff(), torch.full((m - 1,), beta / m))
+    x = gaussian(5000, seed=2)
+    for policy in ("nearest", "shrink"):
+        quantizer = NestedLattice(lattice="Z", m=m, beta=beta, offset=offset, overload=policy)
+        nearest = levels[(x[:, None] - levels).abs().argmin(1)]
+        assert torch.allclose(reconstruct(quantizer, x, UNIT_SCALE), nearest)
+
+
+def test_beta_landscape_of_a_mixture() -> None:
+    # 0.99 N(0, 0.1^2) + 0.01 N(0, 1), Z, M = 4, nearest: two local minima with offset 0, one with offset 1/2.
+    # beta is there in absolute units; expectations are Riemann sums, the reference has four digits.
+    x = torch.arange(-7, 7, 2e-4, dtype=torch.float64) + 1e-4
+    narrow, wide = (((-x.square() / (2 * s * s)).exp() / s) for s in (0.1, 1.0))
+    weight = (0.99 * narrow + 0.01 * wide) * 2e-4 / math.sqrt(2 * math.pi)
+    variance = float((weight * x.square()).sum())
+
+    def error(beta: float, offset: Any = "zero") -> float:
+        quantizer = NestedLattice(lattice="Z", m=4, beta=beta / math.sqrt(variance), offset=offset)
+        decoded = reconstruct(quantizer, x, {"scale": torch.tensor(variance).sqrt().float()})
+        return float((weight * (x - decoded).square()).sum()) / variance
+
+    assert error(0.57) == pytest.approx(0.4476, abs=1e-4)
+    assert error(4.19) == pytest.approx(0.5726, abs=1e-4)
+    assert error(0.57) < min(error(0.5), error(0.65))
+    assert error(4.19) < min(error(3.8), error(4.6))
+
+
+def test_automatic_beta_finds_the_global_minimum_of_the_mixture() -> None:
+    # 0.57 in absolute units, 0.1411 being the root mean square; the landscape is flat, so 15 % either way.
+    wide = torch.rand(200_000, generator=generator(3)) < 0.01
+    x = gaussian(200_000, seed=4) * torch.where(wide, 1.0, 0.1)
+    codebook = NestedLattice(lattice="Z", m=4, offset="zero").fit(x, context=context())
+    assert float(codebook["beta"]) * float(codebook["scale"]) == pytest.approx(0.57, rel=0.15)
+
+
+@pytest.mark.parametrize("offset", ["zero", "generic"])
+@pytest.mark.parametrize("beta", [1.5, 2.4, 3.2, 4.0])
+def test_one_bit_integers_stay_above_the_best_scalar_quantizer(beta: float, offset: str) -> None:
+    # The rate trap: an encoder that trusts both ends of the boundary cell "reaches" .3264 < .36338.
+    for policy in ("nearest", "wrap", "shrink"):
+        quantizer = NestedLattice(lattice="Z", m=2, beta=beta, offset=offset, overload=policy)
+        mse, error = mse_with_error(quantizer, gaussian(200_000, seed=5), UNIT_SCALE)
+        assert mse > 0.363380 - 3 * error
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("m", [2, 3, 4])
+def test_nothing_passes_the_rate_distortion_function(m: int, policy: str) -> None:
+    # D(R) = 4^-R; expand sends 2 more bits for each vector.
+    for name, offset, beta in itertools.product(("Z", "E8"), ("zero", "generic", 1), (2.5, 4.0, 6.0)):
+        quantizer = NestedLattice(lattice=name, m=m, beta=beta, offset=offset, overload=policy)
+        mse, error = mse_with_error(quantizer, gaussian(16_000, seed=6), UNIT_SCALE)
+        rate = math.log2(m) + (2 / lattice(name).dimension if policy == "expand" else 0)
+        assert mse > 4.0**-rate - 3 * error
+
+
+def test_nearest_is_the_nearest_of_all_codewords() -> None:
+    codewords = all_codewords("E8", 2, "generic") * 1.7 / 2
+    x = gaussian(2000, 8, seed=7) * 2
+    quantizer = NestedLattice(m=2, beta=1.7)
+    distance = torch.cdist(x.double(), codewords.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    achieved = (x - reconstruct(quantizer, x, UNIT_SCALE)).double().square().sum(1).sqrt()
+    assert torch.allclose(achieved, distance.min(1).values, rtol=1e-6)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_without_overload_every_policy_is_the_lattice(policy: str) -> None:
+    x = gaussian(4000, 8, seed=8).double() * 0.2
+    code = VoronoiCode(lattice("E8"), 4, GENERIC)
+    units = x * UNIT
+    expected = (lattice("E8").nearest(units + code.offset, scale=UNIT) - code.offset) / UNIT
+    quantizer = NestedLattice(m=4, beta=4.0, overload=policy)
+    assert torch.equal(reconstruct(quantizer, x.float(), UNIT_SCALE), expected.float())
+
+
+def test_expand_takes_the_least_power_without_overload() -> None:
+    # Z, M = 4, step 1, offset 0: the levels are -1, 0, 1 and one of -2 and 2, times 1, 2, 4 or 8.
+    quantizer = NestedLattice(lattice="Z", m=4, beta=4.0, offset="zero", overload="expand")
+    x = torch.tensor([0.2, -1.3, 2.7, 5.4, -9.2, 100.0])
+    codes = quantizer.encode(x, UNIT_SCALE, context=context())
+    expansion = codes["expansion"]
+    assert isinstance(expansion, Stream)
+    assert expansion.levels == 4
+    assert expansion.values.tolist() == [0, 0, 1, 2, 3, 3]
+    assert quantizer.decode(codes, UNIT_SCALE, x.shape)[:5].tolist() == [0.0, -1.0, 2.0, 4.0, -8.0]
+
+
+def test_automatic_beta_depends_on_neither_scale_nor_order_of_calls() -> None:
+    x = gaussian(20_000, seed=9)
+    quantizer = NestedLattice(m=2)
+    first, second = (quantizer.fit(x * factor, context=context()) for factor in (1.0, 2.0**-20))
+    assert float(first["beta"]) == float(second["beta"])
+    assert float(first["scale"]) == float(second["scale"]) * 2**20
+    assert float(first["scale"]) == pytest.approx(float(x.square().mean().sqrt()), rel=1e-6)
+    assert first["scale"].dtype == first["beta"].dtype == torch.float32
+
+
+def test_a_given_beta_is_not_sent() -> None:
+    assert set(NestedLattice(beta=4).fit(gaussian(100), context=context())) == {"scale"}
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("name", ["Z", "E8"])
+@pytest.mark.parametrize("shape", [(), (1,), (0,), (3, 0), (7,), (8,), (3, 5, 7), (2, 2, 5, 10)])
+def test_any_shape(shape: tuple[int, ...], name: str, policy: str) -> None:
+    x = gaussian(*shape, seed=10)
+    quantizer = NestedLattice(lattice=name, m=3, overload=policy)
+    decoded = reconstruct(quantizer, x)
+    assert decoded.shape == x.shape
+    assert decoded.dtype == torch.float32
+    assert bool(torch.isfinite(decoded).all())
+    zeros = torch.zeros(shape)
+    assert torch.equal(reconstruct(quantizer, zeros), zeros)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_fixed_codebook_survives_data_of_another_scale(policy: str) -> None:
+    quantizer = NestedLattice(m=3, overload=policy)
+    codebook = quantizer.fit(gaussian(1000), context=context())
+    for factor in (1e-30, 1e30):
+        decoded = reconstruct(quantizer, gaussian(1000) * factor, codebook)
+        assert bool(torch.isfinite(decoded).all())
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"m": 8}, r"8\^8 codewords of E8 and is limited to 65536; use m <= 4, or overload=shrink"),
+        ({"lattice": "A9"}, "no lattice 'A9'; use one of Z, E8"),
+        ({"m": 1}, "m=1: input should be greater than or equal to 2"),
+        ({"beta": -1.0}, "beta"),
+        ({"offset": -1}, "offset"),
+        ({"overload": "clip"}, "'nearest', 'wrap', 'shrink' or 'expand'"),
+    ],
+)
+def test_bad_parameters_say_what_is_allowed(parameters: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        NestedLattice(**parameters)
+
+
+def test_every_point_of_the_sweep_survives_its_specification() -> None:
+    for point in NestedLattice.sweep:
+        spec = NestedLattice(**point).spec
+        assert NestedLattice(**Spec.parse(str(spec)).parameters).spec == spec
