@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from scipy import stats
+from scipy.special import bdtr
 from torch import Tensor
 
 from .errors import InputError
@@ -59,7 +59,7 @@ def mcnemar(first: Tensor, second: Tensor, labels: Tensor) -> McNemar:
     right, also_right = _correct(first, labels), _correct(second, labels)
     only_first, only_second = int((right & ~also_right).sum()), int((also_right & ~right).sum())
     discordant = only_first + only_second
-    p_value = float(stats.binomtest(only_first, discordant).pvalue) if discordant else 1.0
+    p_value = min(1.0, 2 * float(bdtr(min(only_first, only_second), discordant, 0.5)))
     return McNemar(only_first, only_second, p_value)
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
 
 from .errors import SpecError
 
@@ -198,7 +198,7 @@ class Cell(Frozen):
     model: Spec | None = None
     dataset: Spec | None = None
     optimizer: Spec | None = None
-    seed: int = 0
+    seed: int = Field(default=0, gt=-(2**62), lt=2**62)
     budget: dict[str, Any] = Field(default_factory=dict)
 
     @property
@@ -264,7 +264,7 @@ class Measurement(Frozen):
     value: float | None
     unit: str = Field(max_length=32)
     samples: list[float] = Field(default_factory=list, max_length=MAX_SAMPLES)
-    n: int = Field(default=1, ge=1)
+    n: int = Field(default=1, ge=1, lt=2**62)
     timing: bool = False
 
     @field_validator("value")
@@ -289,7 +289,7 @@ class Measurement(Frozen):
         )
 
 
-Fact = str | int | float | bool | None
+Fact = bool | Annotated[int, Field(gt=-(2**62), lt=2**62)] | FiniteFloat | str | None
 
 
 class Outcome(Frozen):
@@ -307,7 +307,7 @@ class Result(Frozen):
     """A finished cell as it stands in the registry."""
 
     cell: Cell
-    attempt: int = Field(default=1, ge=1)
+    attempt: int = Field(default=1, ge=1, lt=2**31)
     fingerprint: str
     device_kind: Literal["cpu", "cuda"]
     device: str = Field(max_length=256)

@@ -1,0 +1,1 @@
+"""Where tasks run: on this machine (:mod:`qbench.executors.local`)."""

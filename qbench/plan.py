@@ -1,0 +1,216 @@
+"""What a run will do, before it does it: cells to run, reused, failed before, unavailable, and how long it takes."""
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from . import plugins, suite
+from .components import Images
+from .errors import DataError, QBenchError, SuiteError
+from .places import cache_root, data_root, registry_path
+from .plugins import Catalog
+from .registry import Key, Registry
+from .schema import Cell, Recipe, Spec, digest
+from .selection import COMPONENTS, Selection
+from .suite import Suite
+
+State = Literal["run", "reused", "failed", "unavailable", "pending"]
+BASELINE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for.
+
+    Attributes:
+        suite: name of an installed suite, or path of a TOML file.
+        select: terms such as ``track=ptq quantizer=uniform``, all of which a cell must meet.
+        quantizers: specifications added to every grid they fit.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        workers: processes; default one per core on the CPU, one on a GPU.
+        time_budget: seconds; cheap cells first, breadth first, the rest is left pending.
+        offline: fetch nothing.
+        force: run everything anew. retry_failed: run what failed anew.
+        timeout: seconds a cell may take once its data is loaded. memory: bytes a worker may take.
+    """
+
+    suite: str = "standard"
+    registry: Path = field(default_factory=registry_path)
+    select: Sequence[str] = ()
+    quantizers: Sequence[str] = ()
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    workers: int | None = None
+    time_budget: float | None = None
+    offline: bool = False
+    force: bool = False
+    retry_failed: bool = False
+    disabled: Sequence[str] = ()
+    timeout: float = 600.0
+    memory: int | None = None
+    data_root: Path = field(default_factory=data_root)
+    cache_root: Path = field(default_factory=cache_root)
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """A cell and what becomes of it."""
+
+    cell: Cell
+    digest: str
+    fingerprint: str
+    state: State
+    reason: str = ""
+    estimate: float = 0.0
+    recipe: Recipe | None = None
+    result_id: str | None = None
+    attempt: int = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A suite's cells on a device, against what the registry holds."""
+
+    options: Options
+    suite: Suite
+    catalog: Catalog
+    device_kind: Literal["cpu", "cuda"]
+    workers: int
+    cells: list[PlannedCell]
+    downloads: dict[str, int]
+
+    def count(self, state: State) -> int:
+        return sum(planned.state == state for planned in self.cells)
+
+    def by_track(self) -> dict[str, Counter[str]]:
+        """Per track, how many cells are in each state."""
+        table: dict[str, Counter[str]] = defaultdict(Counter)
+        for planned in self.cells:
+            table[planned.cell.track][planned.state] += 1
+        return dict(table)
+
+    @property
+    def unavailable(self) -> dict[str, tuple[int, str]]:
+        """Per data set, how many cells cannot run and why."""
+        found: dict[str, tuple[int, str]] = {}
+        for planned in self.cells:
+            if planned.state == "unavailable":
+                name = planned.cell.dataset.name if planned.cell.dataset else "?"
+                found[name] = (found.get(name, (0, ""))[0] + 1, planned.reason)
+        return found
+
+    @property
+    def seconds(self) -> float:
+        """Expected duration of what is left to run, baselines included."""
+        to_run = [planned for planned in self.cells if planned.state == "run"]
+        recipes = {planned.recipe.baseline_id for planned in to_run if planned.recipe}
+        work = sum(planned.estimate for planned in to_run) + BASELINE_SECONDS * len(recipes)
+        return work / self.workers
+
+
+def make(options: Options) -> Plan:
+    """Read the suite and the registry and look at the data that is there. Changes nothing, fetches nothing.
+
+    Raises:
+        SuiteError: an unknown suite, a bad file, or a selection that no cell meets.
+        RegistryError: a registry that cannot be read.
+    """
+    catalog = plugins.load(options.disabled) if options.disabled else plugins.catalog()
+    chosen = suite.load(options.suite, catalog)
+    device_kind = resolve_device(options.device)
+    planned = suite.expand(chosen, catalog, options.quantizers)
+    parameters = {name for p in planned if p.cell.quantizer for name in p.cell.quantizer.parameters}
+    selection = Selection.parse(options.select, parameters)
+    cells = [_planned(p.cell, p.digest, catalog) for p in planned if selection.matches(flat(p.cell))]
+    if not cells:
+        raise SuiteError(
+            f"no cell of suite {chosen.name!r} meets {' '.join(options.select)!r}; see `qbench plan`"
+        )
+    cells = _against_registry(cells, options, device_kind)
+    cells, downloads = with_data(cells, catalog, options)
+    return Plan(options, chosen, catalog, device_kind, _workers(options, device_kind), cells, downloads)
+
+
+def resolve_device(device: str) -> Literal["cpu", "cuda"]:
+    """``auto`` is a GPU where there is one."""
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise QBenchError(
+            "device=cuda: torch sees no CUDA device here; use --device cpu or auto (see `qbench doctor`)"
+        )
+    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _workers(options: Options, device_kind: str) -> int:
+    if options.workers is not None:
+        return options.workers
+    return len(os.sched_getaffinity(0)) if device_kind == "cpu" and hasattr(os, "sched_getaffinity") else 1
+
+
+def flat(cell: Cell) -> dict[str, object]:
+    """A cell under the keys that selections know."""
+    specs = {kind: getattr(cell, kind) for kind in COMPONENTS}
+    texts = {kind: str(spec) for kind, spec in specs.items() if spec}
+    return {"cell_id": cell.cell_id, "track": cell.track, "target": cell.target, "seed": cell.seed, **texts}
+
+
+def _planned(cell: Cell, suite_digest: str, catalog: Catalog) -> PlannedCell:
+    track = catalog.build("track", Spec(name=cell.track, parameters=cell.budget))
+    parts = {"track": Spec(name=cell.track), "quantizer": cell.quantizer, "model": cell.model}
+    parts |= {"dataset": cell.dataset, "optimizer": cell.optimizer}
+    marks = {kind: catalog.fingerprint(kind, spec) for kind, spec in parts.items() if spec}  # type: ignore[arg-type]
+    return PlannedCell(
+        cell,
+        suite_digest,
+        digest(marks)[:16],
+        "run",
+        estimate=track.estimate(cell),
+        recipe=track.baseline(cell),
+    )
+
+
+def _against_registry(cells: list[PlannedCell], options: Options, device_kind: str) -> list[PlannedCell]:
+    keys = {p.cell.cell_id: Key(p.cell.cell_id, p.fingerprint, device_kind) for p in cells}
+    known = Registry(options.registry).latest(keys.values())
+    planned = []
+    for p in cells:
+        found = known.get(keys[p.cell.cell_id])
+        if found is None:
+            planned.append(p)
+            continue
+        again = options.force or (options.retry_failed and found.status != "ok")
+        state: State = "run" if again else "reused" if found.status == "ok" else "failed"
+        reason = "" if found.status == "ok" else f"{found.status} before; --retry-failed runs it again"
+        attempt = found.attempt + 1 if again else found.attempt
+        planned.append(replace(p, state=state, reason=reason, result_id=found.result_id, attempt=attempt))
+    return planned
+
+
+def with_data(
+    cells: list[PlannedCell], catalog: Catalog, options: Options
+) -> tuple[list[PlannedCell], dict[str, int]]:
+    """Cells whose data is missing become ``unavailable``; also, per data set that a fetch may bring, its bytes."""
+    reasons: dict[str, str | None] = {}
+    downloads: dict[str, int] = {}
+    for spec in {p.cell.dataset for p in cells if p.state == "run" and p.cell.dataset}:
+        dataset = catalog.build("dataset", spec)
+        reasons[str(spec)] = _missing(dataset, options.data_root) if isinstance(dataset, Images) else None
+        if reasons[str(spec)] and dataset.download_bytes and not options.offline:
+            downloads[str(spec)] = dataset.download_bytes
+    return [_available(p, reasons.get(str(p.cell.dataset))) for p in cells], downloads
+
+
+def _missing(dataset: Images, root: Path) -> str | None:
+    try:
+        return dataset.missing(root)
+    except (DataError, OSError) as error:
+        return str(error)
+
+
+def _available(planned: PlannedCell, reason: str | None) -> PlannedCell:
+    if planned.state != "run" or not reason:
+        return planned
+    return replace(planned, state="unavailable", reason=reason)

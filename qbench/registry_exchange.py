@@ -1,0 +1,217 @@
+"""Results in and out: one Parquet file with a row per result, or another registry.
+
+A row carries everything that is known of a result: the columns of table ``results``, its measurements with
+their samples, its environment, and the runs it belongs to. What comes in is validated row by row as if a
+stranger had written it; identifiers are computed anew and have to agree.
+"""
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import duckdb
+from duckdb import DuckDBPyConnection
+from pydantic import BeforeValidator, Field, ValidationError
+
+from .environment import environment_id
+from .errors import RegistryError
+from .registry_file import NO_EXTENSIONS, WAIT, RegistryFile, alone, explained, restrict
+from .registry_rows import Batch, Row, insert, insert_environments, to_result, utc
+from .schema import Frozen, Result, canonical_json
+
+BATCH = 500
+_PARQUET, _DUCKDB = b"PAR1", b"DUCK"
+
+_EVERYTHING = """
+    SELECT r.*, coalesce(m.measurements, []) AS measurements, e.content AS environment,
+           coalesce(u.runs, []) AS runs
+    FROM results AS r
+    LEFT JOIN environments AS e ON e.environment_id = r.environment_id
+    LEFT JOIN (
+        SELECT result_id, list({
+            'name': name, 'value': value, 'unit': unit, 'n': n, 'timing': timing, 'samples': samples
+        }) AS measurements
+        FROM measurements GROUP BY result_id
+    ) AS m ON m.result_id = r.result_id
+    LEFT JOIN (
+        SELECT c.result_id, list({
+            'run_id': runs.run_id, 'suite': runs.suite, 'version': runs.version, 'arguments': runs.arguments,
+            'environment': known.content, 'started': runs.started, 'finished': runs.finished,
+            'status': runs.status, 'position': c.position, 'digest': c.digest
+        }) AS runs
+        FROM run_cells AS c
+        JOIN runs ON runs.run_id = c.run_id
+        JOIN environments AS known ON known.environment_id = runs.environment_id
+        GROUP BY c.result_id
+    ) AS u ON u.result_id = r.result_id
+    ORDER BY r.started, r.result_id
+"""
+
+_FIRST_COMES = "DO UPDATE SET result_id = coalesce(result_id, excluded.result_id)"
+
+Json = Annotated[dict[str, Any], BeforeValidator(json.loads)]
+
+
+class Membership(Frozen):
+    """A run that a result belongs to, and its place in it."""
+
+    run_id: str = Field(max_length=64)
+    suite: str = Field(max_length=256)
+    version: str = Field(max_length=64)
+    arguments: Json
+    environment: Json
+    started: datetime
+    finished: datetime | None
+    status: Literal["running", "finished", "interrupted"]
+    position: int = Field(ge=0, lt=2**31)
+    digest: str = Field(max_length=64)
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A validated row."""
+
+    result: Result
+    environment: dict[str, Any] | None
+    runs: list[Membership]
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a merge did: rows added, present before, rejected, and why the first of those was."""
+
+    added: int = 0
+    present: int = 0
+    rejected: int = 0
+    reason: str | None = None
+
+    def __add__(self, other: "Merged") -> "Merged":
+        counts = (self.added + other.added, self.present + other.present, self.rejected + other.rejected)
+        return Merged(*counts, self.reason or other.reason)
+
+
+def write_parquet(source: RegistryFile, path: Path) -> int:
+    """Write every result to ``path``, which appears whole or not at all; returns how many.
+
+    Raises:
+        RegistryError: the folder is missing, not writable or full.
+    """
+    _refuse_unless_free(path)
+    with explained(path), tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as building:
+        new = f"{building}/new.parquet"
+        with contextlib.closing(source.copy(allowed=Path(new))) as connection:
+            relation = connection.sql(_EVERYTHING)
+            relation.write_parquet(new, compression="zstd")
+            count = connection.execute("SELECT count(*) FROM results").fetchone()
+        os.replace(new, path)
+    return int(count[0]) if count else 0
+
+
+def _refuse_unless_free(path: Path) -> None:
+    if path.is_dir() or not path.parent.is_dir():
+        raise RegistryError(f"cannot export to {path}: name a file in a folder that exists")
+    if path.exists() and _beginning(path)[:4] != _PARQUET:
+        raise RegistryError(f"cannot export to {path}: it exists and is no Parquet file; name another")
+
+
+def merge_file(target: RegistryFile, path: Path) -> Merged:
+    """Take over the rows of a Parquet file or a registry, in batches.
+
+    Raises:
+        RegistryError: the file is neither, or ``target`` cannot be written.
+    """
+    merged = Merged()
+    for rows in _batches(path):
+        good: list[Incoming] = []
+        for row in rows:
+            try:
+                good.append(_validated(row))
+            except (ValueError, TypeError, KeyError, RecursionError, OverflowError, AttributeError) as error:
+                merged += Merged(rejected=1, reason=_first_line(row, error))
+        added = _append(target, good)
+        merged += Merged(added=added, present=len(good) - added)
+    return merged
+
+
+def _batches(path: Path) -> Iterator[list[Row]]:
+    connection, query, parameters = _source(path)
+    with explained(path):
+        found = connection.execute(query, parameters)
+        names = [column[0] for column in found.description or ()]
+        while rows := found.fetchmany(BATCH):
+            yield [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def _source(path: Path) -> tuple[DuckDBPyConnection, str, list[str]]:
+    """A connection to what is at ``path``, and the query that gives its rows."""
+    start = _beginning(path)
+    if start[8:] == _DUCKDB:
+        return RegistryFile(path).reader(), _EVERYTHING, []
+    if start[:4] != _PARQUET:
+        raise RegistryError(
+            f"cannot merge {path}: neither a Parquet file nor a registry; see `qbench export`"
+        )
+    connection = duckdb.connect(":memory:", config=NO_EXTENSIONS)
+    restrict(connection, path)
+    return connection, "SELECT * FROM read_parquet(?)", [str(path)]
+
+
+def _beginning(path: Path) -> bytes:
+    # Closing a file gives up this process's locks on it, so nobody here may be writing it.
+    with alone(path, WAIT), explained(path), path.open("rb") as file:
+        return file.read(12)
+
+
+def _validated(row: Row) -> Incoming:
+    result = to_result(row, row["measurements"])
+    if row["result_id"] != result.result_id:
+        raise ValueError(f"its result_id {row['result_id']} is not that of its contents, {result.result_id}")
+    environment = None if row.get("environment") is None else json.loads(row["environment"])
+    if environment is not None and environment_id(environment) != result.environment_id:
+        raise ValueError(f"its environment is not the one it names, {result.environment_id}")
+    runs = [Membership.model_validate(run) for run in row.get("runs") or ()]
+    return Incoming(result, environment, runs)
+
+
+def _first_line(row: Row, error: Exception) -> str:
+    text = f"lacks {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+    if isinstance(error, ValidationError):
+        problem = error.errors()[0]
+        text = f"{'.'.join(map(str, problem['loc'])) or 'row'}: {problem['msg']}"
+    return f"result {str(row.get('result_id'))[:64]!r}: {' '.join(text.split())[:300]}"
+
+
+def _append(target: RegistryFile, incoming: Sequence[Incoming]) -> int:
+    if not incoming:
+        return 0
+    contents = [one.environment for one in incoming if one.environment is not None]
+    contents += [run.environment for one in incoming for run in one.runs]
+    runs = {run.run_id: _run_row(run) for one in incoming for run in one.runs}
+    places = [_place_row(one.result, run) for one in incoming for run in one.runs]
+    batch = Batch(one.result for one in incoming)
+    with target.transaction() as connection:
+        insert_environments(connection, contents)
+        insert(connection, "runs", list(runs.values()))
+        added = batch.insert(connection)
+        insert(connection, "run_cells", places, _FIRST_COMES)
+    return added
+
+
+def _run_row(run: Membership) -> Row:
+    times = {"started": utc(run.started), "finished": utc(run.finished) if run.finished else None}
+    row = run.model_dump(include={"run_id", "suite", "version", "status"}) | times
+    return row | {
+        "arguments": canonical_json(run.arguments),
+        "environment_id": environment_id(run.environment),
+    }
+
+
+def _place_row(result: Result, run: Membership) -> Row:
+    place = run.model_dump(include={"run_id", "position", "suite", "digest"})
+    return place | {"cell_id": result.cell_id, "track": result.cell.track, "result_id": result.result_id}

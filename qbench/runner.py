@@ -1,0 +1,297 @@
+"""A run: fetch what is missing, train baselines, measure cells, write results about once a second."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+import torch
+from pydantic import ValidationError
+
+from . import plan as planning
+from .environment import clean_traceback, environment, environment_id
+from .errors import DataError, RegistryError
+from .executors.local import Finished, LocalPool, Settings, Task
+from .plan import BASELINE_SECONDS, Options, Plan, PlannedCell
+from .plugins import DISABLE_VARIABLE
+from .registry import Registry, RunCell
+from .schema import Outcome, Result, Spec, Status
+
+FLUSH_SECONDS = 1.0
+LAST_WAIT = 60.0
+BASELINE_LIMIT = 6 * 3600.0
+FETCH_IDLE = 30.0
+_FETCH_LIMIT = 24 * 3600.0
+_NO_OUTCOME = Outcome(measurements={})
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands. ``left`` is an estimate in seconds, None before anything is known."""
+
+    done: int
+    total: int
+    what: str
+    left: float | None = None
+
+
+@dataclass
+class Summary:
+    """What a run did."""
+
+    run_id: str
+    registry: Path
+    statuses: Counter[str] = field(default_factory=Counter)
+    reused: int = 0
+    failed_before: int = 0
+    pending: int = 0
+    unavailable: dict[str, tuple[int, str]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 1 where a cell failed or was impossible, now or before."""
+        failed = sum(count for status, count in self.statuses.items() if status != Status.OK)
+        return 1 if failed or self.failed_before else 0
+
+
+def run(options: Options, report: Callable[[Progress], None] = lambda progress: None) -> Summary:
+    """Plan and execute.
+
+    Raises:
+        QBenchError: bad input; nothing was changed.
+        DataError: not one cell could run, since the data of every one is missing.
+    """
+    return execute(planning.make(options), report)
+
+
+def execute(plan: Plan, report: Callable[[Progress], None] = lambda progress: None) -> Summary:
+    """Do what a plan says. An interruption keeps everything that was finished."""
+    began = time.monotonic()
+    writer = _Writer(plan)
+    with _pool(plan) as pool:
+        if plan.downloads:
+            plan = _fetch(plan, pool, report)
+        _refuse_if_nothing_can_run(plan)
+        writer.begin(plan)
+        try:
+            _measure(plan, pool, writer, report, began)
+        except BaseException:
+            writer.end("interrupted")
+            raise
+        writer.end("finished")
+    summary = writer.summary
+    summary.pending = plan.count("run") - sum(summary.statuses.values())
+    summary.unavailable = plan.unavailable
+    summary.reused, summary.failed_before = plan.count("reused"), plan.count("failed")
+    summary.seconds = time.monotonic() - began
+    return summary
+
+
+def _pool(plan: Plan) -> LocalPool:
+    options = plan.options
+    memory = options.memory or int(0.8 * psutil.virtual_memory().total / plan.workers)
+    disabled = {DISABLE_VARIABLE: ",".join(options.disabled)} if options.disabled else {}
+    jobs = plan.count("run") + len(plan.downloads)
+    return LocalPool(
+        Settings(
+            device=plan.device_kind,
+            data_root=options.data_root.absolute(),
+            cache_root=options.cache_root.absolute(),
+            memory=memory,
+            environment=disabled,
+        ),
+        min(plan.workers, jobs),
+    )
+
+
+def _refuse_if_nothing_can_run(plan: Plan) -> None:
+    if plan.count("unavailable") == len(plan.cells):
+        reasons = "; ".join(dict.fromkeys(reason for _, reason in plan.unavailable.values()))
+        raise DataError(f"no cell can run: {reasons}")
+
+
+def _fetch(plan: Plan, pool: LocalPool, report: Callable[[Progress], None]) -> Plan:
+    """Fetch the missing data sets, each in a worker that is killed when no byte comes for a while."""
+    root, total = plan.options.data_root, sum(plan.downloads.values())
+    tasks = [
+        Task(name, {"op": "fetch", "dataset": Spec.parse(name).model_dump(mode="json")}, limit=_FETCH_LIMIT)
+        for name in plan.downloads
+    ]
+    start, seen, since = _size(root), 0, time.monotonic()
+    failures: dict[str, str] = {}
+    for finished in pool.run(tasks):
+        got = _size(root) - start
+        if finished is not None or got != seen:
+            seen, since = got, time.monotonic()
+        if finished is not None and finished.status is not Status.OK:
+            failures[finished.task.key] = str(finished.error)
+        if time.monotonic() - since > FETCH_IDLE:
+            pool.restart()
+            break
+        report(Progress(got, total, f"fetching {', '.join(plan.downloads)} (bytes)"))
+    cells, still_missing = planning.with_data([_runnable(p) for p in plan.cells], plan.catalog, plan.options)
+    idle = f"nothing came for {FETCH_IDLE:.0f} s"
+    cells = [
+        replace(p, reason=failures.get(str(p.cell.dataset), idle))
+        if p.state == "unavailable" and str(p.cell.dataset) in still_missing
+        else p
+        for p in cells
+    ]
+    return replace(plan, cells=cells, downloads={})
+
+
+def _runnable(planned: PlannedCell) -> PlannedCell:
+    return replace(planned, state="run", reason="") if planned.state == "unavailable" else planned
+
+
+def _size(root: Path) -> int:
+    return sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) if root.exists() else 0
+
+
+def _measure(
+    plan: Plan, pool: LocalPool, writer: "_Writer", report: Callable[[Progress], None], began: float
+) -> None:
+    cells = {planned.cell.cell_id: planned for planned in plan.cells if planned.state == "run"}
+    order = list(_breadth_first(cells.values()) if plan.options.time_budget else cells.values())
+    tasks, work_left = _tasks(order, plan), plan.seconds
+    total, done_work, started = len(cells), 0.0, time.monotonic()
+    report(Progress(0, total, "starting", work_left))
+    for finished in pool.run(tasks):
+        if finished is not None:
+            planned = cells.get(finished.task.key)
+            if planned is not None:
+                writer.add(planned, finished)
+            done_work += (planned.estimate if planned else BASELINE_SECONDS) / plan.workers
+            pace = (time.monotonic() - started) / done_work if done_work else 1.0
+            what = str(planned.cell if planned else "baseline")
+            report(Progress(writer.count, total, what, max(0.0, work_left - done_work) * pace))
+        writer.flush()
+        budget = plan.options.time_budget
+        if budget is not None and time.monotonic() - began > budget:
+            return
+
+
+def _tasks(cells: list[PlannedCell], plan: Plan) -> list[Task]:
+    tasks: list[Task] = []
+    baselines = set()
+    for planned in cells:
+        recipe = planned.recipe
+        after = f"baseline {recipe.baseline_id}" if recipe else None
+        if recipe and after not in baselines:
+            baselines.add(after)
+            question = {"op": "baseline", "recipe": recipe.model_dump(mode="json")}
+            tasks.append(Task(str(after), question, str(after), limit=BASELINE_LIMIT))
+        question = {"op": "cell", "cell": planned.cell.model_dump(mode="json")}
+        group = after or str(planned.cell.dataset)
+        tasks.append(Task(planned.cell.cell_id, question, group, after, plan.options.timeout))
+    # baselines first: while they train, cells that need none keep the other workers busy
+    return sorted(tasks, key=lambda task: task.question["op"] != "baseline")
+
+
+def _breadth_first(cells: Any) -> Iterator[PlannedCell]:
+    """The first point of every method and data set, then the second of each, cheap ones first within a round."""
+    rounds: Counter[tuple[str, ...]] = Counter()
+    numbered = []
+    for planned in cells:
+        cell = planned.cell
+        line = (cell.track, cell.target, cell.quantizer.name if cell.quantizer else "")
+        numbered.append(
+            (rounds[line], planned.estimate + (BASELINE_SECONDS if planned.recipe else 0), planned)
+        )
+        rounds[line] += 1
+    yield from (planned for _, _, planned in sorted(numbered, key=lambda item: item[:2]))
+
+
+class _Writer:
+    """Turns what finished into results and writes them in batches."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.registry = Registry(plan.options.registry)
+        self.catalog = plan.catalog
+        self.device_kind = plan.device_kind
+        self.device = device_name(plan.device_kind)
+        self.environment = environment(_device_details(plan.device_kind))
+        self.environment_id = environment_id(self.environment)
+        self.count = 0
+        self._batch: list[Result] = []
+        self._written = time.monotonic()
+
+    def begin(self, plan: Plan) -> None:
+        cells = [
+            RunCell(p.cell.cell_id, p.cell.track, p.digest, None if p.state == "run" else p.result_id)
+            for p in plan.cells
+        ]
+        self.run_id = self.registry.begin_run(plan.suite.name, self.environment, cells)
+        self.summary = Summary(self.run_id, plan.options.registry)
+
+    def add(self, planned: PlannedCell, finished: Finished) -> None:
+        self._batch.append(self._result(planned, finished))
+        self.summary.statuses[self._batch[-1].status] += 1
+        self.count += 1
+
+    def flush(self, *, last: bool = False) -> None:
+        if not self._batch or (not last and time.monotonic() - self._written < FLUSH_SECONDS):
+            return
+        if self.registry.write(self._batch, wait=LAST_WAIT if last else 0.0):
+            for result in self._batch:
+                self.catalog.observe(result)
+            self._batch = []
+        elif last:
+            held = f"{self.registry.path} was held by another process for {LAST_WAIT:.0f} s"
+            raise RegistryError(f"{held}; {len(self._batch)} results are not in it: run the same again")
+        self._written = time.monotonic()
+
+    def end(self, how: Literal["finished", "interrupted"]) -> None:
+        self.flush(last=True)
+        self.registry.finish_run(self.run_id, how)
+
+    def _result(self, planned: PlannedCell, finished: Finished) -> Result:
+        status, error, outcome = finished.status, finished.error, _NO_OUTCOME
+        if status is Status.OK:
+            try:
+                outcome = Outcome.model_validate(finished.outcome)
+                status, error = outcome.status, outcome.error
+            except ValidationError as problem:
+                status, error = (
+                    Status.INVALID,
+                    clean_traceback(f"the track returned what no result can hold: {problem}"),
+                )
+        return Result(
+            cell=planned.cell,
+            attempt=planned.attempt,
+            fingerprint=planned.fingerprint,
+            device_kind=self.device_kind,
+            device=self.device,
+            environment_id=self.environment_id,
+            run_id=self.run_id,
+            status=status,
+            error=error,
+            measurements=outcome.measurements,
+            facts=outcome.facts,
+            baseline_id=outcome.baseline_id,
+            baseline_sha256=outcome.baseline_sha256,
+            started=finished.started,
+            seconds=finished.seconds,
+        )
+
+
+def device_name(kind: str) -> str:
+    """The device's own name."""
+    return torch.cuda.get_device_name() if kind == "cuda" else "cpu"
+
+
+def _device_details(kind: str) -> dict[str, Any]:
+    if kind == "cpu":
+        return {"kind": "cpu"}
+    properties = torch.cuda.get_device_properties(0)
+    return {
+        "kind": "cuda",
+        "name": properties.name,
+        "memory": properties.total_memory,
+        "capability": f"{properties.major}.{properties.minor}",
+        "cuda": torch.version.cuda,
+    }

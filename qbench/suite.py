@@ -1,0 +1,221 @@
+"""Suites: named, versioned lists of grids in TOML, and what they expand to.
+
+    name = "mine"
+    version = 1
+
+    [[grid]]
+    track = "rate-distortion"
+    target = "source"
+    quantizer = "*"                      # every installed quantizer for that target, at the points of its sweep
+    dataset = ["gaussian", "laplacian"]
+    [grid.budget]
+    elements = 65536
+
+A grid is a product: quantizer x model x dataset x optimizer x seed. Its digest covers the protocol as it is written,
+never what happens to be installed; results of different digests are never ranked together.
+"""
+
+import itertools
+import tomllib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, ValidationError
+
+from .components import Quantizer
+from .errors import QBenchError, SuiteError
+from .plugins import Catalog
+from .schema import Cell, Frozen, Name, Spec, Target, digest
+
+
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+Names = Annotated[list[str], BeforeValidator(_as_list)]
+
+
+class Grid(Frozen):
+    """One product of components under one track and budget."""
+
+    track: Name
+    target: Target
+    quantizer: Names = Field(default_factory=list)
+    model: Names = Field(default_factory=list)
+    dataset: Names = Field(default_factory=list)
+    optimizer: Names = Field(default_factory=list)
+    seed: Annotated[list[int], BeforeValidator(_as_list)] = Field(default_factory=lambda: [0])
+    budget: dict[str, Any] = Field(default_factory=dict)
+
+
+class Suite(Frozen):
+    """A suite file."""
+
+    name: Name
+    version: int = Field(ge=1)
+    description: str = ""
+    grid: list[Grid] = Field(min_length=1)
+
+    def digests(self, catalog: Catalog) -> dict[str, str]:
+        """Per track, the sha256 of its protocol: its grids with every default written out, and the track's version."""
+        protocols: dict[str, list[Any]] = {}
+        for number, grid in enumerate(self.grid, 1):
+            with _naming(self, number, grid):
+                protocols.setdefault(grid.track, []).append(_protocol(grid, catalog))
+        return {track: digest(grids) for track, grids in protocols.items()}
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A cell of a suite with the digest of the protocol it belongs to."""
+
+    cell: Cell
+    digest: str
+
+
+def load(name_or_path: str, catalog: Catalog) -> Suite:
+    """An installed suite by name, or a file by path (anything with a slash or ending in ``.toml``).
+
+    Raises:
+        SuiteError: no such suite or file, or a file that does not say what it must.
+    """
+    if name_or_path.endswith(".toml") or "/" in name_or_path:
+        path = Path(name_or_path).expanduser()
+    elif name_or_path in catalog.names("suite"):
+        path = catalog.entry("suite", name_or_path).component
+    else:
+        known = ", ".join(catalog.names("suite")) or "none"
+        raise SuiteError(
+            f"no suite is called {name_or_path!r}; installed: {known}; or give the path of a .toml file"
+        )
+    return parse(path)
+
+
+def parse(path: Path) -> Suite:
+    """Read and validate a suite file.
+
+    Raises:
+        SuiteError: unreadable, no TOML, unknown keys, missing keys, values outside their range.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise SuiteError(f"cannot read suite {path}: {reason}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SuiteError(f"suite {path} is not valid TOML: {error}") from None
+    try:
+        return Suite.model_validate(document)
+    except ValidationError as error:
+        raise SuiteError(f"suite {path}: " + "; ".join(map(_problem, error.errors()))) from None
+
+
+def _problem(problem: Any) -> str:
+    where = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "extra_forbidden":
+        allowed = Grid.model_fields if "grid" in problem["loc"] else Suite.model_fields
+        return f"unknown key {where!r}; allowed: {', '.join(allowed)}"
+    return f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def expand(suite: Suite, catalog: Catalog, extra_quantizers: Iterable[str] = ()) -> list[Planned]:
+    """Every cell of a suite, each once, in the order of the file.
+
+    Args:
+        suite: what :func:`load` gave.
+        catalog: resolves names and ``"*"``.
+        extra_quantizers: specifications added to every grid that has quantizers and fits their targets.
+
+    Raises:
+        SuiteError: a component that is unknown or given parameters it does not have; names the grid.
+    """
+    digests = suite.digests(catalog)
+    cells: dict[str, Planned] = {}
+    for number, grid in enumerate(suite.grid, 1):
+        with _naming(suite, number, grid):
+            for cell in _cells(grid, catalog, list(extra_quantizers)):
+                cells.setdefault(cell.cell_id, Planned(cell, digests[grid.track]))
+    return list(cells.values())
+
+
+@contextmanager
+def _naming(suite: Suite, number: int, grid: Grid) -> Iterator[None]:
+    """Errors inside name the grid they come from."""
+    try:
+        yield
+    except QBenchError as error:
+        raise SuiteError(f"suite {suite.name!r}, grid {number} ({grid.track}): {error}") from None
+
+
+def _cells(grid: Grid, catalog: Catalog, extra: list[str]) -> Iterator[Cell]:
+    track = catalog.build("track", Spec(name=grid.track, parameters=grid.budget))
+    if grid.target not in track.targets:
+        raise SuiteError(
+            f"track {grid.track!r} has no target {grid.target!r}; it has: {', '.join(track.targets)}"
+        )
+    axes = [
+        list(_quantizers(grid, catalog, track, extra)) if grid.quantizer else [None],
+        *([catalog.build(kind, text).spec for text in getattr(grid, kind)] or [None] for kind in _AXES),
+        grid.seed,
+    ]
+    for quantizer, model, dataset, optimizer, seed in itertools.product(*axes):
+        yield Cell(
+            track=grid.track,
+            track_version=track.version,
+            target=grid.target,
+            quantizer=quantizer,
+            model=model,
+            dataset=dataset,
+            optimizer=optimizer,
+            seed=seed,
+            budget=track.spec.parameters,
+        )
+
+
+_AXES: tuple[Any, ...] = ("model", "dataset", "optimizer")
+
+
+def _quantizers(grid: Grid, catalog: Catalog, track: Any, extra: list[str]) -> Iterator[Spec]:
+    for text in grid.quantizer:
+        if text == "*":
+            yield from (q.spec for q in _everyone(catalog) if q.suits(grid.target, track.provides))
+        else:
+            yield _fitting(catalog.build("quantizer", text), grid, track).spec
+    added = [catalog.build("quantizer", text) for text in extra]
+    yield from (q.spec for q in added if q.suits(grid.target, track.provides))
+
+
+def _everyone(catalog: Catalog) -> Iterator[Quantizer]:
+    for name in catalog.names("quantizer"):
+        component = catalog.entry("quantizer", name).component
+        yield from (component(**point) for point in component.sweep)
+
+
+def _fitting(quantizer: Quantizer, grid: Grid, track: Any) -> Quantizer:
+    if not quantizer.suits(grid.target, track.provides):
+        needs = f" and needs {', '.join(sorted(quantizer.needs))}" if quantizer.needs else ""
+        raise SuiteError(
+            f"{quantizer} does not suit track {grid.track!r} with target {grid.target!r}: it is meant for "
+            f"{', '.join(quantizer.targets)}{needs}; "
+            f"the track provides {', '.join(sorted(track.provides)) or 'nothing'}"
+        )
+    return quantizer
+
+
+def _protocol(grid: Grid, catalog: Catalog) -> dict[str, Any]:
+    track = catalog.build("track", Spec(name=grid.track, parameters=grid.budget))
+    resolved = {
+        kind: [catalog.build(kind, text).spec.model_dump(mode="json") for text in getattr(grid, kind)]
+        for kind in _AXES
+    }
+    return {
+        "track": [grid.track, track.version],
+        "target": grid.target,
+        "quantizer": grid.quantizer,
+        "seed": grid.seed,
+        "budget": track.spec.model_dump(mode="json")["parameters"],
+        **resolved,
+    }

@@ -1,0 +1,1 @@
+"""Kinds of task; one track, one file."""

@@ -1,0 +1,55 @@
+"""The weights of a trained model, coded one by one and decoded elsewhere."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..components import Quantizer
+from ..layers import Weight
+from ..measuring import Coded, Distortion, code
+from ..schema import digest
+from ..workbench import Workbench
+
+
+@dataclass(frozen=True)
+class CodedWeight:
+    """A weight, its bytes, what decodes from them, and the seconds that fitting, encoding and packing took."""
+
+    weight: Weight
+    coded: Coded
+    decoded: Tensor
+    seconds: float
+
+    @property
+    def distortion(self) -> Distortion:
+        return Distortion.between(self.weight.parameter, self.decoded)
+
+
+def code_weights(
+    quantizer: Quantizer, weights: Sequence[Weight], seed: int, bench: Workbench
+) -> list[CodedWeight]:
+    """Each weight with a codebook of its own, which counts in full; random draws depend on seed and name alone."""
+    timed = [_timed(quantizer, weight, seed) for weight in weights]
+    decoded = bench.decode([coded.payload for coded, _ in timed])
+    return [CodedWeight(w, coded, x, t) for w, (coded, t), x in zip(weights, timed, decoded, strict=True)]
+
+
+def _timed(quantizer: Quantizer, weight: Weight, seed: int) -> tuple[Coded, float]:
+    x = weight.parameter.detach()
+    generator = torch.Generator(x.device).manual_seed(int(digest([seed, weight.name])[:15], 16))
+    started = time.perf_counter()
+    coded = code(quantizer, x, generator=generator)
+    return coded, time.perf_counter() - started
+
+
+def total(parts: Sequence[Distortion]) -> Distortion:
+    """The distortion of several tensors taken as one."""
+    return sum(parts[1:], parts[0])
+
+
+def rate_class(coded: Sequence[Coded]) -> str:
+    """``coded`` where any stream is entropy-coded, else ``fixed``; the two are ranked apart."""
+    return "coded" if any(c.coded for c in coded) else "fixed"

@@ -1,0 +1,127 @@
+"""The rules of the house: imports run downwards, examples are true, start-up loads nothing heavy."""
+
+import ast
+import doctest
+import importlib
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import qbench
+
+ROOT = Path(qbench.__file__).parent
+
+# Each module may import what stands above it, and nothing else of the package. One line, one floor.
+FLOORS = [
+    ["errors"],
+    ["schema", "places", "packing", "quantities"],
+    ["coders", "selection", "environment", "processes"],
+    ["message", "registry_rows", "migrations"],
+    ["components", "registry_file"],
+    ["hookspecs", "codec", "registry_exchange", "registry_sql", "fingerprint"],
+    ["registry", "plugins", "quantizers", "models", "datasets", "optimizers"],
+    ["measuring", "suite", "classifier", "metrics", "layers"],
+    ["training", "decoder"],
+    ["baselines"],
+    ["workbench"],
+    ["tracks"],
+    ["builtin", "worker", "executors", "plan"],
+    ["runner", "reporting"],
+    ["api"],
+    ["cli"],
+]
+FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
+NO_TORCH = (
+    "errors",
+    "schema",
+    "places",
+    "packing",
+    "coders",
+    "selection",
+    "environment",
+    "registry",
+    "quantities",
+)
+
+
+def modules() -> list[str]:
+    return [info.name for info in pkgutil.walk_packages([str(ROOT)], "qbench.")]
+
+
+def part(module: str) -> str:
+    """The first name below the package."""
+    return module.split(".")[1]
+
+
+def imported(module: str) -> set[str]:
+    """Absolute names of the package's modules that a module imports when it runs."""
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    package = module if spec.submodule_search_locations else module.rpartition(".")[0]
+    found = set()
+    for node in runtime_nodes(ast.parse(Path(spec.origin).read_text())):
+        if isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            base = importlib.util.resolve_name(base, package) if node.level else base
+            found |= {base} if base != "qbench" else {f"qbench.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return {name for name in found if name.startswith("qbench.")} - {"qbench.__version__"}
+
+
+def runtime_nodes(tree: ast.AST):
+    for node in ast.iter_child_nodes(tree):
+        if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)):
+            yield node
+            yield from runtime_nodes(node)
+
+
+@pytest.mark.parametrize("module", [name for name in modules() if name != "qbench.__main__"])
+def test_imports_run_downwards(module: str) -> None:
+    own = part(module)
+    assert own in FLOOR, f"{own} has no floor: add it to the table"
+    above = sorted(
+        other for other in imported(module) if part(other) != own and FLOOR[part(other)] >= FLOOR[own]
+    )
+    assert above == []
+
+
+def loaded_by(code: str) -> set[str]:
+    script = f"import sys\n{code}\nprint(*{{name.split('.')[0] for name in sys.modules}})"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(run.stdout.split("\n")[-2].split())
+
+
+def test_importing_qbench_loads_nothing_heavy() -> None:
+    assert not loaded_by("import qbench") & {"torch", "pydantic", "duckdb", "rich", "numpy", "scipy"}
+
+
+def test_these_modules_do_without_torch() -> None:
+    assert "torch" not in loaded_by("".join(f"import qbench.{name}\n" for name in NO_TORCH))
+
+
+def test_every_public_name_is_there() -> None:
+    assert [name for name in qbench.__all__ if not hasattr(qbench, name)] == []
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        qbench.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("module", [name for name in modules() if not name.endswith("__main__")])
+def test_examples_in_docstrings_are_true(module: str) -> None:
+    failures, _ = doctest.testmod(importlib.import_module(module))
+    assert failures == 0
+
+
+def test_classes_are_abstract_or_final() -> None:
+    """Nothing that is implemented is overridden: no class of the package has a concrete base in it."""
+    from qbench import plugins
+
+    for entry in plugins.load(["all"]).entries.values():
+        if entry.kind == "suite":
+            continue
+        bases = [b for b in entry.component.__mro__[1:] if b.__module__.startswith("qbench")]
+        assert all(base.__abstractmethods__ or base.__name__ in ("Component", "Dataset") for base in bases)
