@@ -198,7 +198,7 @@ class Cell(Frozen):
     model: Spec | None = None
     dataset: Spec | None = None
     optimizer: Spec | None = None
-    seed: int = Field(default=0, gt=-(2**62), lt=2**62)
+    seed: int = Field(default=0, gt=-(2**63), lt=2**63)
     budget: dict[str, Any] = Field(default_factory=dict)
 
     @property
@@ -264,7 +264,7 @@ class Measurement(Frozen):
     value: float | None
     unit: str = Field(max_length=32)
     samples: list[float] = Field(default_factory=list, max_length=MAX_SAMPLES)
-    n: int = Field(default=1, ge=1, lt=2**62)
+    n: int = Field(default=1, ge=1, lt=2**63)
     timing: bool = False
 
     @field_validator("value")
@@ -289,7 +289,7 @@ class Measurement(Frozen):
         )
 
 
-Fact = bool | Annotated[int, Field(gt=-(2**62), lt=2**62)] | FiniteFloat | str | None
+Fact = bool | Annotated[int, Field(gt=-(2**63), lt=2**63)] | FiniteFloat | str | None
 
 
 class Outcome(Frozen):
