@@ -1,7 +1,6 @@
 """Results as rows of the registry's tables, and back."""
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, final
@@ -9,7 +8,6 @@ from typing import Any, final
 from duckdb import DuckDBPyConnection
 
 from .environment import environment_id
-from .errors import RegistryError
 from .schema import Measurement, Result, Spec, canonical_json
 
 Row = dict[str, Any]
@@ -19,7 +17,6 @@ _PLAIN = (
     *("baseline_id", "baseline_sha256", "seconds"),
 )
 _MEASURED = ("value", "unit", "n", "timing", "samples")
-_LARGEST = 2**63 - 1
 _INSERT_MEASUREMENTS = """
     INSERT INTO measurements
     SELECT result_id, name, CASE WHEN isnan(value) THEN NULL ELSE value END, unit, n, timing, samples
@@ -64,11 +61,7 @@ def insert_environments(connection: DuckDBPyConnection, contents: Iterable[Mappi
 
 @final
 class Batch:
-    """Results as rows of ``results`` and ``measurements``, made before the registry is opened.
-
-    Raises:
-        RegistryError: a result with a number that does not fit into 64 bits.
-    """
+    """Results as rows of ``results`` and ``measurements``, made before the registry is opened."""
 
     def __init__(self, results: Iterable[Result]) -> None:
         rows = ((_result_row(result), result) for result in results)
@@ -128,24 +121,14 @@ def _result_row(result: Result) -> Row:
         row |= _component(kind, f"{kind}_parameters", getattr(cell, kind))
     row |= {"result_id": result.result_id, "cell_id": cell.cell_id, "status": str(result.status)}
     row |= {"started": utc(result.started), "budget": canonical_json(cell.budget)}
-    row |= {"facts": canonical_json({name: _plain_fact(fact) for name, fact in result.facts.items()})}
+    row |= {"facts": canonical_json(result.facts)}
     row |= {"cell": canonical_json(cell.model_dump(mode="json"))}
-    counts = {f"n of {name}": measurement.n for name, measurement in result.measurements.items()}
-    for name, value in (row | counts).items():
-        if isinstance(value, int) and abs(value) > _LARGEST:
-            raise RegistryError(
-                f"result {row['result_id']} of cell {cell}: {name}={value} does not fit into 64 bits"
-            )
     return row
 
 
 def _component(name: str, parameters: str, spec: Spec | None) -> Row:
     given = spec.model_dump(mode="json")["parameters"] if spec else {}
     return {name: spec.name if spec else None, parameters: canonical_json(given)}
-
-
-def _plain_fact(fact: Any) -> Any:
-    return str(fact) if isinstance(fact, float) and not math.isfinite(fact) else fact
 
 
 def to_result(row: Mapping[str, Any], measurements: Iterable[Mapping[str, Any]]) -> Result:

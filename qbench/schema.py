@@ -192,7 +192,7 @@ class Cell(Frozen):
     """One point of the grid. ``cell_id`` names what is measured: neither the suite nor the device is part of it."""
 
     track: Name
-    track_version: int
+    track_version: int = Field(ge=0, lt=2**31)
     target: Target
     quantizer: Spec | None = None
     model: Spec | None = None
