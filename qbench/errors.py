@@ -43,3 +43,7 @@ class DataError(QBenchError):
 
 class RegistryError(QBenchError):
     """A registry that cannot be read, written or understood by this version."""
+
+
+class WorkerError(QBenchError):
+    """Worker processes cannot be started."""

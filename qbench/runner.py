@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,27 +15,17 @@ from . import plan as planning
 from .environment import clean_traceback, environment, environment_id
 from .errors import DataError, RegistryError
 from .executors.local import Finished, LocalPool, Settings, Task
+from .fetching import fetch
 from .plan import BASELINE_SECONDS, Options, Plan, PlannedCell
 from .plugins import DISABLE_VARIABLE
 from .registry import Registry, RunCell
-from .schema import Outcome, Result, Spec, Status
+from .reporting import Progress
+from .schema import Outcome, Result, Status
 
 FLUSH_SECONDS = 1.0
 LAST_WAIT = 60.0
 BASELINE_LIMIT = 6 * 3600.0
-FETCH_IDLE = 30.0
-_FETCH_LIMIT = 24 * 3600.0
 _NO_OUTCOME = Outcome(measurements={})
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run stands. ``left`` is an estimate in seconds, None before anything is known."""
-
-    done: int
-    total: int
-    what: str
-    left: float | None = None
 
 
 @dataclass
@@ -74,7 +64,7 @@ def execute(plan: Plan, report: Callable[[Progress], None] = lambda progress: No
     writer = _Writer(plan)
     with _pool(plan) as pool:
         if plan.downloads:
-            plan = _fetch(plan, pool, report)
+            plan = fetch(plan, pool, report)
         _refuse_if_nothing_can_run(plan)
         writer.begin(plan)
         try:
@@ -114,65 +104,44 @@ def _refuse_if_nothing_can_run(plan: Plan) -> None:
         raise DataError(f"no cell can run: {reasons}")
 
 
-def _fetch(plan: Plan, pool: LocalPool, report: Callable[[Progress], None]) -> Plan:
-    """Fetch the missing data sets, each in a worker that is killed when no byte comes for a while."""
-    root, total = plan.options.data_root, sum(plan.downloads.values())
-    tasks = [
-        Task(name, {"op": "fetch", "dataset": Spec.parse(name).model_dump(mode="json")}, limit=_FETCH_LIMIT)
-        for name in plan.downloads
-    ]
-    start, seen, since = _size(root), 0, time.monotonic()
-    failures: dict[str, str] = {}
-    for finished in pool.run(tasks):
-        got = _size(root) - start
-        if finished is not None or got != seen:
-            seen, since = got, time.monotonic()
-        if finished is not None and finished.status is not Status.OK:
-            failures[finished.task.key] = str(finished.error)
-        if time.monotonic() - since > FETCH_IDLE:
-            pool.restart()
-            break
-        report(Progress(got, total, f"fetching {', '.join(plan.downloads)} (bytes)"))
-    cells, still_missing = planning.with_data([_runnable(p) for p in plan.cells], plan.catalog, plan.options)
-    idle = f"nothing came for {FETCH_IDLE:.0f} s"
-    cells = [
-        replace(p, reason=failures.get(str(p.cell.dataset), idle))
-        if p.state == "unavailable" and str(p.cell.dataset) in still_missing
-        else p
-        for p in cells
-    ]
-    return replace(plan, cells=cells, downloads={})
-
-
-def _runnable(planned: PlannedCell) -> PlannedCell:
-    return replace(planned, state="run", reason="") if planned.state == "unavailable" else planned
-
-
-def _size(root: Path) -> int:
-    return sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) if root.exists() else 0
-
-
 def _measure(
     plan: Plan, pool: LocalPool, writer: "_Writer", report: Callable[[Progress], None], began: float
 ) -> None:
     cells = {planned.cell.cell_id: planned for planned in plan.cells if planned.state == "run"}
     order = list(_breadth_first(cells.values()) if plan.options.time_budget else cells.values())
-    tasks, work_left = _tasks(order, plan), plan.seconds
-    total, done_work, started = len(cells), 0.0, time.monotonic()
-    report(Progress(0, total, "starting", work_left))
-    for finished in pool.run(tasks):
+    clock = _Clock(plan.seconds)
+    report(Progress(0, len(cells), "starting", clock.left()))
+    for finished in pool.run(_tasks(order, plan)):
         if finished is not None:
             planned = cells.get(finished.task.key)
             if planned is not None:
                 writer.add(planned, finished)
-            done_work += (planned.estimate if planned else BASELINE_SECONDS) / plan.workers
-            pace = (time.monotonic() - started) / done_work if done_work else 1.0
-            what = str(planned.cell if planned else "baseline")
-            report(Progress(writer.count, total, what, max(0.0, work_left - done_work) * pace))
+            clock.add((planned.estimate if planned else BASELINE_SECONDS) / plan.workers)
+            what = str(planned.cell) if planned else "baseline trained"
+            report(Progress(writer.count, len(cells), what, clock.left()))
+        elif notes := pool.notes():
+            report(Progress(writer.count, len(cells), "; ".join(notes), clock.left()))
         writer.flush()
         budget = plan.options.time_budget
         if budget is not None and time.monotonic() - began > budget:
             return
+
+
+class _Clock:
+    """How long the rest takes: the expected seconds of what is left, at the pace since the first task ended."""
+
+    def __init__(self, expected: float) -> None:
+        self._left, self._done, self._began = expected, 0.0, 0.0
+
+    def add(self, expected: float) -> None:
+        if self._began:
+            self._done += expected
+        self._began = self._began or time.monotonic()
+        self._left -= expected
+
+    def left(self) -> float:
+        pace = (time.monotonic() - self._began) / self._done if self._done else 1.0
+        return max(0.0, self._left) * pace
 
 
 def _tasks(cells: list[PlannedCell], plan: Plan) -> list[Task]:

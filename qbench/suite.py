@@ -132,12 +132,18 @@ def expand(suite: Suite, catalog: Catalog, extra_quantizers: Iterable[str] = ())
     Raises:
         SuiteError: a component that is unknown or given parameters it does not have; names the grid.
     """
-    digests = suite.digests(catalog)
+    digests, extra = suite.digests(catalog), list(extra_quantizers)
     cells: dict[str, Planned] = {}
     for number, grid in enumerate(suite.grid, 1):
         with _naming(suite, number, grid):
-            for cell in _cells(grid, catalog, list(extra_quantizers)):
+            for cell in _cells(grid, catalog, extra):
                 cells.setdefault(cell.cell_id, Planned(cell, digests[grid.track]))
+    used = {planned.cell.quantizer for planned in cells.values()}
+    for text in extra:
+        if catalog.build("quantizer", text).spec not in used:
+            raise SuiteError(
+                f"--quantizer {text} fits no grid of suite {suite.name!r}: see its targets in `qbench plugins`"
+            )
     return list(cells.values())
 
 

@@ -25,6 +25,7 @@ class Workbench:
     Attributes:
         decoder: from payloads to their reconstructions, in another process.
         loaded: to be called once data and baseline are there: the cell's clock starts.
+        note: says how far a long task is.
     """
 
     catalog: Catalog
@@ -33,6 +34,7 @@ class Workbench:
     cache_root: Path
     decoder: Callable[[Sequence[bytes]], list[Tensor]]
     loaded: Callable[[], None]
+    note: Callable[[str], None] = lambda text: None
     _images: dict[str, ImageData] = field(default_factory=dict)
     _baselines: dict[str, Baseline] = field(default_factory=dict)
 
@@ -70,8 +72,14 @@ class Workbench:
         """The trained float model of a recipe, from the cache or trained now."""
         key = recipe.baseline_id
         if key not in self._baselines:
-            self._baselines = {key: make_baseline(recipe, self, self.cache_root / "baselines")}
+            root = self.cache_root / "baselines"
+            self._baselines = {
+                key: make_baseline(recipe, self, root, lambda *at: self._train_note(recipe, *at))
+            }
         return self._baselines[key]
+
+    def _train_note(self, recipe: Recipe, epoch: int, epochs: int, accuracy: float | None) -> None:
+        self.note(f"training {recipe}: epoch {epoch} of {epochs}")
 
     def baselines(self) -> list[Baseline]:
         """Those that are loaded."""

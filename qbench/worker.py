@@ -1,8 +1,8 @@
 """A worker: takes tasks as JSON lines from its own file descriptor, one at a time, and answers on it.
 
 Questions: ``{"op": "cell", "cell": ...}``, ``{"op": "baseline", "recipe": ...}``, ``{"op": "fetch", "dataset": ...}``.
-Answers: ``ready``, ``loaded`` (the clock starts), then ``done`` or ``failed``. After a failure that may have left the
-process in another state than before, ``tainted`` is true and the worker ends.
+Answers: ``ready``, ``loaded`` (the clock starts), ``note`` (how far a long task is), then ``done`` or ``failed``. After
+a failure that may have left the process in another state than before, ``tainted`` is true and the worker ends.
 """
 
 import json
@@ -147,6 +147,7 @@ def main() -> None:
         cache_root=Path(settings["cache_root"]),
         decoder=Decoder(close=[settings["descriptor"]]),
         loaded=lambda: control.send("loaded"),
+        note=lambda text: control.send("note", text=text),
     )
     control.listen()
     control.send("ready")

@@ -18,7 +18,7 @@ ROOT = Path(qbench.__file__).parent
 FLOORS = [
     ["errors"],
     ["schema", "places", "packing", "quantities"],
-    ["coders", "selection", "environment", "processes"],
+    ["coders", "selection", "environment", "processes", "reporting"],
     ["message", "registry_rows", "migrations"],
     ["components", "registry_file"],
     ["hookspecs", "codec", "registry_exchange", "registry_sql", "fingerprint"],
@@ -29,7 +29,8 @@ FLOORS = [
     ["workbench"],
     ["tracks"],
     ["builtin", "worker", "executors", "plan"],
-    ["runner", "reporting"],
+    ["fetching"],
+    ["runner"],
     ["api"],
     ["cli"],
 ]

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import psutil
 
 from ..environment import clean_traceback
+from ..errors import WorkerError
 from ..schema import Status
 
 TICK = 0.1
@@ -101,7 +102,7 @@ class WorkerProcess:
         self.settings = settings
         self.state: Literal["starting", "idle", "busy"] = "starting"
         self.task: Task | None = None
-        self.group = ""
+        self.group = self.note = ""
         self._buffer = b""
         self._set_clock(settings.load_limit)
 
@@ -135,7 +136,7 @@ class WorkerProcess:
     def finish(self, status: Status, error: str | None, outcome: dict[str, Any] | None) -> Finished:
         assert self.task is not None
         finished = Finished(self.task, status, error, outcome, self.began, time.monotonic() - self.clock)
-        self.task, self.state = None, "idle"
+        self.task, self.state, self.note = None, "idle", ""
         return finished
 
     def resident_bytes(self) -> int:
@@ -198,6 +199,10 @@ class LocalPool:
         self._selector.unregister(worker.socket)
         self.workers.remove(worker)
         worker.kill()
+
+    def notes(self) -> list[str]:
+        """What workers say of long tasks under way."""
+        return [worker.note for worker in self.workers if worker.note]
 
     def restart(self) -> None:
         """Kill whatever is under way and start anew."""
@@ -278,6 +283,8 @@ class LocalPool:
                 worker.state, self._failed_starts = "idle", 0
             elif answer["event"] == "loaded":
                 worker.loaded()
+            elif answer["event"] == "note":
+                worker.note = answer["text"]
             elif answer["event"] == "done":
                 yield worker.finish(Status.OK, None, answer["outcome"])
             else:
@@ -301,7 +308,8 @@ class LocalPool:
     def _gave_up(self, worker: WorkerProcess) -> None:
         self._failed_starts += 1
         if self._failed_starts > self.size:
-            raise RuntimeError(f"workers do not start: {worker.log_tail() or 'no word from them'}")
+            said = " ".join(worker.log_tail().split()[-60:]) or "they say nothing"
+            raise WorkerError(f"workers do not start: {said}; `qbench doctor` checks the installation")
         self._replace(worker)
 
     def _kill(self, worker: WorkerProcess, status: Status, error: str) -> Finished:
