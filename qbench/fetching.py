@@ -10,7 +10,7 @@ from .plan import Plan, PlannedCell, with_data
 from .reporting import Progress
 from .schema import Spec, Status
 
-IDLE_SECONDS = 30.0
+IDLE_SECONDS = 60.0  # sockets give up after 10 s each; this is for what they do not cover
 _LIMIT = 24 * 3600.0
 
 
@@ -26,7 +26,9 @@ def fetch(plan: Plan, pool: LocalPool, report: Callable[[Progress], None]) -> Pl
     for at, planned in enumerate(cells):
         name = str(planned.cell.dataset)
         if planned.state == "unavailable" and name in missing:
-            cells[at] = replace(planned, reason=failures.get(name, f"cannot fetch {name}: {silent}"))
+            cells[at] = replace(
+                planned, reason=failures.get(name, f"cannot fetch {name}: {silent}; {planned.reason}")
+            )
     return replace(plan, cells=cells, downloads={})
 
 

@@ -42,3 +42,12 @@ def distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
         return folder / f"{module}.py"
 
     return make
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Timings are no tests: they run with ``--benchmark-only``."""
+    return (
+        True
+        if collection_path.name == "benchmarks" and not config.getoption("benchmark_only", False)
+        else None
+    )

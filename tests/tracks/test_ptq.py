@@ -1,5 +1,4 @@
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -282,20 +281,3 @@ def test_a_cell_that_lacks_a_part(bench: Bench) -> None:
 def test_a_budget_with_a_wrong_key() -> None:
     with pytest.raises(ParameterError, match=r"'ptq' .*training\.epoch"):
         Ptq(training={"epoch": 3})
-
-
-@pytest.mark.slow
-def test_fashion_mnist(fashion_mnist_root: Path, tmp_path: Path) -> None:
-    """A float mlp of 88 % or more (89.1 when the recipe was chosen); 8 bits cost at most 0.3 points."""
-    data = FashionMnist().load(fashion_mnist_root)
-    bench = Bench(tmp_path, lambda: data)
-    budget = {"training": {"epochs": 8, "batch_size": 256}}
-    rows = {
-        bits: values(run(bench, f"uniform(bits={bits},granularity=channel)", "mlp", budget, "adam"))
-        for bits in (8, 4, 2)
-    }
-    assert rows[8]["baseline_accuracy"] >= 88
-    assert abs(rows[8]["accuracy_drop"]) <= 0.3
-    assert rows[8]["kl"] < rows[4]["kl"] < rows[2]["kl"]
-    assert rows[8]["stored_bytes"] < 0.27 * rows[8]["float_bytes"]
-    assert math.isclose(rows[8]["float_bytes"], 4 * (466_698 + 2))
