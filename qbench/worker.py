@@ -56,6 +56,7 @@ class Control:
 
 def process_state() -> dict[str, Any]:
     """What a plugin must leave as it was."""
+    generator: Any = np.random.get_state(legacy=False)
     return {
         "the default dtype": torch.get_default_dtype(),
         "the default device": str(torch.get_default_device()),
@@ -63,7 +64,7 @@ def process_state() -> dict[str, Any]:
         "the gradient mode": torch.is_grad_enabled(),
         "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
         "torch's global random state": torch.get_rng_state().numpy().tobytes(),
-        "numpy's global random state": repr(np.random.get_state(legacy=False)["state"]),
+        "numpy's global random state": (generator["state"]["key"].tobytes(), generator["state"]["pos"]),
         "Python's global random state": random.getstate(),
         "the working directory": str(Path.cwd()),
     }
