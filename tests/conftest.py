@@ -1,5 +1,7 @@
 """Fixtures that several test modules share."""
 
+import functools
+import importlib
 import sys
 import tarfile
 from collections.abc import Callable
@@ -21,6 +23,27 @@ def fashion_mnist_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def write_distribution(
+    folder: Path, source: str, name: str = "stranger", entry_point: str | None = None, version: str = "1.0"
+) -> Path:
+    """A distribution with one plugin module below ``folder``; returns the module's file."""
+    module = f"{name.replace('-', '_')}_plugin"
+    sys.modules.pop(module, None)
+    importlib.invalidate_caches()
+    (folder / f"{module}.py").write_text(source)
+    info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (info / "entry_points.txt").write_text(f"[qbench]\n{entry_point or name} = {module}\n")
+    return folder / f"{module}.py"
+
+
+@pytest.fixture(scope="session")
+def make_distribution() -> Callable[..., Path]:
+    """:func:`write_distribution`, for fixtures that live longer than a test."""
+    return write_distribution
+
+
 @pytest.fixture
 def distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Make a distribution with one plugin importable, here and in processes started from here."""
@@ -28,20 +51,7 @@ def distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
     folder.mkdir()
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.setenv("PYTHONPATH", str(folder))
-
-    def make(
-        source: str, name: str = "stranger", entry_point: str | None = None, version: str = "1.0"
-    ) -> Path:
-        module = f"{name.replace('-', '_')}_plugin"
-        sys.modules.pop(module, None)
-        (folder / f"{module}.py").write_text(source)
-        info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        (info / "entry_points.txt").write_text(f"[qbench]\n{entry_point or name} = {module}\n")
-        return folder / f"{module}.py"
-
-    return make
+    return functools.partial(write_distribution, folder)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,13 +107,9 @@ class Ran:
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
+def ran(tmp_path_factory: pytest.TempPathFactory, make_distribution: Callable[..., Path]) -> Iterator[Ran]:
     folder = tmp_path_factory.mktemp("cli")
-    (folder / "stranger_plugin.py").write_text(STRANGER)
-    info = folder / "stranger-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[qbench]\nstranger = stranger_plugin\n")
+    make_distribution(folder, STRANGER)
     (folder / "tiny.toml").write_text(SUITE)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
