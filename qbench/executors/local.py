@@ -104,6 +104,7 @@ class WorkerProcess:
         self.task: Task | None = None
         self.group = self.note = ""
         self._buffer = b""
+        self.log_start = 0
         self._set_clock(settings.load_limit)
 
     def _set_clock(self, limit: float) -> None:
@@ -111,11 +112,15 @@ class WorkerProcess:
         self.deadline = time.monotonic() + limit
 
     def give(self, task: Task) -> None:
+        """Send a task.
+
+        Raises:
+            OSError: the process is gone; nothing was given.
+        """
+        self.log_start = self.log.seek(0, os.SEEK_END)
+        self.socket.sendall((json.dumps(task.question) + "\n").encode())
         self.task, self.state, self.group = task, "busy", task.group
         self.began, self.clock = datetime.now(UTC), time.monotonic()
-        self.log.seek(0, os.SEEK_END)
-        self.log_start = self.log.tell()
-        self.socket.sendall((json.dumps(task.question) + "\n").encode())
         self._set_clock(self.settings.load_limit)
 
     def read(self) -> list[dict[str, Any]] | None:
@@ -157,7 +162,7 @@ class WorkerProcess:
 
     def log_tail(self) -> str:
         """The end of what the current task printed."""
-        self.log.seek(getattr(self, "log_start", 0))
+        self.log.seek(self.log_start)
         return clean_traceback(self.log.read().decode(errors="replace"))
 
     def kill(self) -> None:
@@ -178,6 +183,7 @@ class LocalPool:
         self._selector = selectors.DefaultSelector()
         self._failed_starts = 0
         self._spare_from = float("inf")
+        self._memory_seen = 0.0
 
     def __enter__(self) -> "LocalPool":
         for _ in range(self.size):
@@ -238,10 +244,10 @@ class LocalPool:
                 return
             task = next((task for task in ready if task.group == worker.group), ready[0])
             waiting.remove(task)
-            with contextlib.suppress(
-                OSError
-            ):  # it died while idle; the closed socket says so at the next reading
+            try:
                 worker.give(task)
+            except OSError:  # it died while idle; its closed socket says so at the next reading
+                waiting.insert(0, task)
         self._keep_spare(bool(waiting))
 
     def _keep_spare(self, needed: bool) -> None:
@@ -262,7 +268,7 @@ class LocalPool:
         yield from self._watch_memory(now)
 
     def _watch_memory(self, now: float) -> Iterator[Finished]:
-        if now - getattr(self, "_memory_seen", 0.0) < MEMORY_CHECK:
+        if now - self._memory_seen < MEMORY_CHECK:
             return
         self._memory_seen = now
         for worker in [worker for worker in self.workers if worker.state == "busy"]:
