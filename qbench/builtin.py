@@ -12,14 +12,26 @@ def qbench_quantizers() -> Iterable[type[Quantizer]]:
     from .quantizers.binary import Binary
     from .quantizers.ecsq import Ecsq
     from .quantizers.entropy_coded import EntropyCoded
+    from .quantizers.fp4 import Fp4
+    from .quantizers.fp8_e4m3 import Fp8E4M3
+    from .quantizers.fp8_e5m2 import Fp8E5M2
     from .quantizers.kmeans import KMeans
     from .quantizers.lloyd_max import LloydMax
+    from .quantizers.log2 import Log2
+    from .quantizers.mxfp4 import MxFp4
+    from .quantizers.mxfp6 import MxFp6
+    from .quantizers.mxfp8 import MxFp8
     from .quantizers.nested_lattice import NestedLattice
+    from .quantizers.nf4 import Nf4
+    from .quantizers.nvfp4 import NvFp4
     from .quantizers.stochastic_rounding import StochasticRounding
     from .quantizers.topk import TopK
     from .quantizers.uniform import Uniform
 
-    return [Binary, Ecsq, EntropyCoded, KMeans, LloydMax, NestedLattice, StochasticRounding, TopK, Uniform]
+    return [
+        *(Binary, Ecsq, EntropyCoded, Fp4, Fp8E4M3, Fp8E5M2, KMeans, LloydMax, Log2, MxFp4, MxFp6, MxFp8),
+        *(NestedLattice, Nf4, NvFp4, StochasticRounding, TopK, Uniform),
+    ]
 
 
 @hookimpl
