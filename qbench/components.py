@@ -117,6 +117,7 @@ class Quantizer(Component):
         needs: what it must find in the context (importance, gram, loss); a track that cannot give it leaves it out.
         sweep: the points at which ``quantizer = "*"`` of a suite runs it, each a dictionary of parameters.
         version: raised when the meaning of its bytes changes.
+        unbiased: whether it claims that the mean of its reconstructions is x; the contract kit tests the claim.
     """
 
     kind = "quantizer"
@@ -124,6 +125,7 @@ class Quantizer(Component):
     needs: ClassVar[frozenset[str]] = frozenset()
     sweep: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
     version: ClassVar[int] = 1
+    unbiased: ClassVar[bool] = False
 
     def suits(self, target: Target, provides: frozenset[str]) -> bool:
         """Whether it, and every quantizer inside it, is meant for ``target`` and finds what it needs."""

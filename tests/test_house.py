@@ -29,7 +29,7 @@ FLOORS = [
     ["workbench"],
     ["tracks"],
     ["builtin", "worker", "executors", "plan"],
-    ["fetching"],
+    ["fetching", "testing"],
     ["runner"],
     ["api"],
     ["cli"],

@@ -23,6 +23,7 @@ COMMANDS = {
     "export": ("exchange", "Write a registry's results to a Parquet file."),
     "merge": ("exchange", "Take results over from other files."),
     "measure": ("measure", "Quantize the tensors of a safetensors file."),
+    "check": ("check", "Check quantizers against the contract."),
     "plugins": ("plugins", "List what is installed and what is broken."),
     "doctor": ("doctor", "Check versions, devices, data and registry."),
 }

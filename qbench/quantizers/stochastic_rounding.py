@@ -34,6 +34,7 @@ class StochasticRounding(Quantizer):
     targets = ("source", "weight", "gradient")
     Parameters = StochasticRoundingParameters
     sweep = tuple({"bits": b} for b in (2, 3, 4, 8))
+    unbiased = True
 
     @property
     def layout(self) -> Layout:
