@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .components import Context, Quantizer
 from .errors import InputError, InvalidReconstructionError, PayloadError, QBenchError
-from .message import Message, pack, unpack
+from .message import Message, unpack
 from .schema import Spec
 
 MAGIC = b"QBPL"
@@ -167,19 +167,11 @@ def prepare(x: Tensor, channel_axis: int = 0) -> Tensor:
     return prepared.movedim(channel_axis, 0).contiguous() if prepared.dim() else prepared
 
 
-def to_payload(
-    quantizer: Quantizer, x: Tensor, channel_axis: int, codebook: Message, codes: Message
-) -> bytes:
-    """The bytes that stand for ``x``."""
-    header = Header(quantizer.spec, quantizer.version, x.shape, x.dtype, channel_axis)
-    return header.to_bytes() + pack(codebook) + pack(codes)
-
-
 def from_payload(payload: bytes, build: Callable[[Spec], Quantizer]) -> Tensor:
     """The reconstruction a payload stands for, in its shape and dtype, from these bytes and nothing else.
 
     Args:
-        payload: what :func:`to_payload` wrote.
+        payload: header, packed codebook, packed codes.
         build: makes the quantizer that the header names.
 
     Raises:

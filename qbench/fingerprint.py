@@ -62,7 +62,10 @@ def _imports(module: str) -> tuple[str, ...]:
 
 def _runtime_nodes(tree: ast.AST) -> Iterator[ast.AST]:
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            for other in node.orelse:
+                yield other
+                yield from _runtime_nodes(other)
             continue
         yield node
         yield from _runtime_nodes(node)

@@ -53,7 +53,7 @@ def swapped_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> Iterato
     Raises:
         InputError: no parameter has that name, or the shapes differ; nothing was changed then.
     """
-    parameters = dict(module.named_parameters())
+    parameters = dict(module.named_parameters(remove_duplicate=False))
     replacements = {name: _fitting(name, tensor, parameters) for name, tensor in tensors.items()}
     originals = {name: parameters[name].data for name in replacements}
     try:

@@ -2,17 +2,18 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from . import plugins
-from .codec import Code, from_payload, prepare, to_payload
+from .codec import Code, Header, from_payload, prepare
 from .components import Context, Quantizer
-from .errors import InputError
-from .message import Message, entropy_bits, is_coded, nbytes
+from .errors import InputError, PluginError
+from .message import Message, entropy_bits, is_coded, pack, to_device, unpack
 from .schema import Spec
 
 _CHUNK = 1 << 20
@@ -43,7 +44,23 @@ def fit(
     quantizer: Quantizer, samples: Tensor, *, generator: torch.Generator, channel_axis: int = 0
 ) -> Message:
     """A static codebook, learned from ``samples``."""
-    return Code(quantizer).fit(prepare(samples, channel_axis), Context(generator))
+    with _same_specification(quantizer):
+        return Code(quantizer).fit(prepare(samples, channel_axis), Context(generator))
+
+
+@contextmanager
+def _same_specification(quantizer: Quantizer) -> Iterator[Spec]:
+    """A specification is free of charge, so it must not change with the data.
+
+    Raises:
+        PluginError: parameters changed while fitting or encoding.
+    """
+    before = quantizer.spec.model_copy(deep=True)
+    yield before
+    if quantizer.spec != before:
+        raise PluginError(
+            f"{before} became {quantizer.spec} while coding; keep what was learned in codebook or codes"
+        )
 
 
 def code(
@@ -58,21 +75,25 @@ def code(
 
     Raises:
         InputError: ``x`` is not a finite float tensor.
+        PluginError: the quantizer changed its own parameters.
     """
     prepared = prepare(x, channel_axis)
     scaled, context = Code(quantizer), Context(generator)
-    static = codebook is not None
-    book = codebook if codebook is not None else scaled.fit(prepared, context)
-    began = _clock(prepared)
-    codes = scaled.encode(prepared, book, context)
-    seconds = _clock(prepared) - began
-    book_bytes = nbytes(book)
+    with _same_specification(quantizer) as spec:
+        book = pack(scaled.fit(prepared, context) if codebook is None else codebook)
+        # the encoder works with what the decoder will have: what it writes into its copy reaches nobody
+        sent = to_device(unpack(book)[0], prepared.device)
+        began = _clock(prepared)
+        message = scaled.encode(prepared, sent, context)
+        seconds = _clock(prepared) - began
+        codes = pack(message)
+    own = b"" if codebook is not None else book
     return Coded(
-        payload=to_payload(quantizer, x, channel_axis, book, codes),
-        nbytes=nbytes(codes) + (0 if static else book_bytes),
-        static_nbytes=book_bytes if static else 0,
-        entropy_bits=entropy_bits(codes) + (0.0 if static else entropy_bits(book)),
-        coded=is_coded(codes),
+        payload=Header(spec, quantizer.version, x.shape, x.dtype, channel_axis).to_bytes() + book + codes,
+        nbytes=len(codes) + len(own),
+        static_nbytes=len(book) - len(own),
+        entropy_bits=entropy_bits(message) + (entropy_bits(unpack(own)[0]) if own else 0.0),
+        coded=is_coded(message) or (bool(own) and is_coded(unpack(own)[0])),
         encode_seconds=seconds,
     )
 

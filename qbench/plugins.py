@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pluggy
 
@@ -22,7 +22,7 @@ from . import hookspecs
 from .components import Dataset, Kind, Model, Optimizer, Quantizer, Track
 from .errors import PluginError, QBenchError, UnknownComponentError
 from .fingerprint import fingerprint
-from .schema import NAME_PATTERN, Result, Spec
+from .schema import NAME_PATTERN, Result, Spec, Target
 
 GROUP = "qbench"
 OWN_DISTRIBUTION = "qbench-suite"
@@ -129,7 +129,7 @@ class Catalog:
         for observer in list(self.observers):
             try:
                 observer(result)
-            except Exception:
+            except (Exception, SystemExit):
                 self.observers.remove(observer)
                 origin = Origin(getattr(observer, "__module__", "?"), "", "")
                 self.broken.append(Broken(origin, f"qbench_result raised: {_last_line()}"))
@@ -260,11 +260,27 @@ def _check(kind: Kind, base: type, component: Any, name: Any) -> None:
     missing = sorted(checked.__abstractmethods__)
     if missing:
         raise PluginError(f"{component.__qualname__} lacks {', '.join(missing)}")
+    if kind == "quantizer":
+        _check_sets(checked)
     for parameter, info in checked.Parameters.model_fields.items():
         if info.is_required():
             raise PluginError(
                 f"parameter {parameter!r} of {component.__qualname__} has no default; give it one"
             )
+
+
+def _check_sets(quantizer: Any) -> None:
+    where, targets = quantizer.__qualname__, get_args(Target)
+    if (
+        isinstance(quantizer.targets, str)
+        or not set(quantizer.targets) <= set(targets)
+        or not quantizer.targets
+    ):
+        raise PluginError(
+            f"{where}.targets is {quantizer.targets!r}; it must be a tuple of some of {', '.join(targets)}"
+        )
+    if not isinstance(quantizer.needs, frozenset | set):
+        raise PluginError(f"{where}.needs is {quantizer.needs!r}; it must be a frozenset of names")
 
 
 def _ambiguous(found: Catalog, what: str, first: Origin, second: Origin, strict: bool) -> None:

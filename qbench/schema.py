@@ -32,6 +32,11 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
+def derived_seed(*parts: Any) -> int:
+    """A seed of 60 bits that depends on every part; no small integer that somebody else may use as well."""
+    return int(digest(list(parts))[:15], 16)
+
+
 class Frozen(BaseModel):
     """Base of immutable records: unknown keys are errors."""
 
@@ -298,7 +303,7 @@ class Outcome(Frozen):
     measurements: dict[str, Measurement]
     facts: dict[str, Fact] = Field(default_factory=dict)
     status: Literal[Status.OK, Status.IMPOSSIBLE] = Status.OK
-    error: str | None = None
+    error: str | None = Field(default=None, max_length=8192)
     baseline_id: str | None = None
     baseline_sha256: str | None = None
 

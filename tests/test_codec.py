@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from qbench.codec import MAX_HEADER, Code, Header, from_payload, prepare, to_payload
+from qbench.codec import MAX_HEADER, Code, Header, from_payload, prepare
 from qbench.components import Context, Quantizer
 from qbench.errors import InputError, InvalidReconstructionError, PayloadError
-from qbench.message import Stream, pack
+from qbench.message import Message, Stream, pack
 from qbench.schema import Spec
 
 
@@ -31,6 +31,11 @@ class Raw(Quantizer):
 
 def context() -> Context:
     return Context(torch.Generator().manual_seed(0))
+
+
+def to_payload(quantizer: Quantizer, x: Tensor, axis: int, codebook: Message, codes: Message) -> bytes:
+    header = Header(quantizer.spec, quantizer.version, x.shape, x.dtype, axis)
+    return header.to_bytes() + pack(codebook) + pack(codes)
 
 
 def round_trip(x: Tensor, axis: int = 0) -> Tensor:

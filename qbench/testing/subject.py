@@ -9,10 +9,10 @@ from unittest import SkipTest
 import torch
 from torch import Tensor
 
-from ..codec import Code, from_payload, prepare, to_payload
+from ..codec import Code, Header, from_payload, prepare
 from ..components import Context, Quantizer
 from ..errors import QBenchError
-from ..message import Message
+from ..message import Message, pack
 
 _FINITE = "every finite tensor must come back finite, in its shape: treat this case in fit or encode"
 
@@ -85,7 +85,8 @@ class Subject:
         coder, context = Code(quantizer or self.quantizer), self.context(prepared)
         book = codebook if codebook is not None else coder.fit(prepared, context)
         codes = coder.encode(prepared, book, context)
-        return Sent(to_payload(coder.quantizer, x, channel_axis, book, codes), book, codes)
+        header = Header(coder.quantizer.spec, coder.quantizer.version, x.shape, x.dtype, channel_axis)
+        return Sent(header.to_bytes() + pack(book) + pack(codes), book, codes)
 
     def require_repeatable(self, x: Tensor) -> None:
         """Skip a comparison of two messages where even those of one tensor differ."""

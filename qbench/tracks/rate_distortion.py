@@ -11,13 +11,14 @@ from scipy.special import stdtrit
 from ..components import Parameters, Source, Track
 from ..layers import weight_tensors
 from ..measuring import Coded, Distortion, code, fit
-from ..schema import Cell, Measurement, Outcome, Recipe, Status
+from ..schema import Cell, Measurement, Outcome, Recipe, Status, derived_seed
 from ..training import Training
 from ..workbench import Workbench
 from .weights import code_weights, rate_class, total
 
 _TOLERANCE = 0.005
 _CONFIDENCE = 0.999
+_ROUNDING = 2.0**-24
 
 
 class RateDistortionParameters(Parameters):
@@ -68,8 +69,8 @@ class RateDistortion(Track):
         assert cell.dataset is not None
         source: Source = bench.build("dataset", cell.dataset)
         quantizer = bench.quantizer(cell.quantizer)
-        data = torch.Generator().manual_seed(2 * cell.seed)
-        encoder = torch.Generator(bench.device).manual_seed(2 * cell.seed + 1)
+        data = torch.Generator().manual_seed(derived_seed("draws", cell.seed, str(cell.dataset)))
+        encoder = torch.Generator(bench.device).manual_seed(derived_seed("encoder", cell.seed))
         sample = source.sample(self.parameters.fit_elements, data).to(bench.device)
         draws = [
             source.sample(self.parameters.elements, data).to(bench.device)
@@ -90,7 +91,11 @@ class RateDistortion(Track):
             "fit_seconds": Measurement(value=fit_seconds, unit="s", timing=True),
             "static_bytes": Measurement(value=coded[0].static_nbytes, unit="B"),
         }
-        error = limit_violation([distortion.mse for distortion in found], limit)
+        errors = [distortion.mse for distortion in found]
+        entropy_rate = measurements["entropy_rate"].value or 0.0
+        error = limit_violation(errors, limit) or limit_violation(
+            errors, source.distortion_limit(entropy_rate)
+        )
         return Outcome(
             measurements=_with_gap(measurements, limit),
             facts={"rate_class": rate_class(coded), "limit": source.limit, "execution": "simulated"},
@@ -118,7 +123,8 @@ class RateDistortion(Track):
 def limit_violation(errors: list[float], limit: float) -> str | None:
     """Why these mean squared errors of independent draws cannot be, or None.
 
-    They cannot iff mean < limit (1 - max(0.005, t(n - 1, 0.999) SE)), SE the relative standard error of the mean.
+    They cannot iff mean < limit (1 - max(0.005, t(n - 1, 0.999) SE)), SE the relative standard error of the mean, where
+    2^-24 is added to the root of the mean: draws are float32, so their last bits are no part of the source.
 
     >>> limit_violation([0.24, 0.26], 0.25) is None
     True
@@ -127,7 +133,7 @@ def limit_violation(errors: list[float], limit: float) -> str | None:
     deviation = math.sqrt(math.fsum((e - mean) ** 2 for e in errors) / (len(errors) - 1) / len(errors))
     relative = deviation / mean if mean else 0.0
     margin = max(_TOLERANCE, float(stdtrit(len(errors) - 1, _CONFIDENCE)) * relative)
-    if mean >= limit * (1 - margin):
+    if (math.sqrt(mean) + _ROUNDING) ** 2 >= limit * (1 - margin):
         return None
     return (
         f"mean squared error {mean:.6g} is below the limit {limit:.6g} of its rate by more than {margin:.2%}: "

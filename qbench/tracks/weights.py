@@ -10,7 +10,7 @@ from torch import Tensor
 from ..components import Quantizer
 from ..layers import Weight
 from ..measuring import Coded, Distortion, code
-from ..schema import digest
+from ..schema import derived_seed
 from ..workbench import Workbench
 
 
@@ -39,7 +39,7 @@ def code_weights(
 
 def _timed(quantizer: Quantizer, weight: Weight, seed: int) -> tuple[Coded, float]:
     x = weight.parameter.detach()
-    generator = torch.Generator(x.device).manual_seed(int(digest([seed, weight.name])[:15], 16))
+    generator = torch.Generator(x.device).manual_seed(derived_seed(seed, weight.name))
     started = time.perf_counter()
     coded = code(quantizer, x, generator=generator)
     return coded, time.perf_counter() - started
