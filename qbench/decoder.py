@@ -23,7 +23,7 @@ from .measuring import decode
 from .processes import die_with_parent
 
 _LENGTH = struct.Struct("<Q")
-_TENSOR, _INVALID, _ERROR = 0, 1, 2
+_TENSOR, _INVALID, _ERROR, _NO_MEMORY = 0, 1, 2, 3
 
 
 class DecodingError(QBenchError):
@@ -89,6 +89,8 @@ def _read_answer(answer: bytearray | None) -> Tensor:
     kind = answer[0]
     if kind == _INVALID:
         raise InvalidReconstructionError(answer[1:].decode())
+    if kind == _NO_MEMORY:
+        raise MemoryError("while decoding:\n" + answer[1:].decode())
     if kind == _ERROR:
         raise DecodingError("while decoding:\n" + answer[1:].decode())
     end = answer.index(b"\n")
@@ -107,6 +109,8 @@ def _answer(payload: bytes) -> bytes:
         x = decode(payload).contiguous()
     except InvalidReconstructionError as error:
         return bytes([_INVALID]) + str(error).encode()
+    except MemoryError:
+        return bytes([_NO_MEMORY]) + traceback.format_exc().encode()
     except BaseException:
         return bytes([_ERROR]) + traceback.format_exc().encode()
     meta = json.dumps({"shape": list(x.shape), "dtype": str(x.dtype).removeprefix("torch.")})

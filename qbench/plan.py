@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+import psutil
+
 from . import plugins, suite
 from .components import Images
 from .errors import DataError, QBenchError, SuiteError
@@ -19,6 +21,8 @@ from .suite import Suite
 
 State = Literal["run", "reused", "failed", "unavailable", "pending"]
 BASELINE_SECONDS = 10.0
+MEMORY_SHARE = 0.8  # of the machine's memory, for all workers
+WORKER_BYTES = 3 * 2**29
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,10 @@ def resolve_device(device: str) -> Literal["cpu", "cuda"]:
 def _workers(options: Options, device_kind: str) -> int:
     if options.workers is not None:
         return options.workers
-    return len(os.sched_getaffinity(0)) if device_kind == "cpu" and hasattr(os, "sched_getaffinity") else 1
+    if device_kind != "cpu":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, int(MEMORY_SHARE * psutil.virtual_memory().total / WORKER_BYTES)))
 
 
 def flat(cell: Cell) -> dict[str, object]:

@@ -16,7 +16,7 @@ from .environment import clean_traceback, environment, environment_id
 from .errors import DataError, RegistryError
 from .executors.local import Finished, LocalPool, Settings, Task
 from .fetching import fetch
-from .plan import BASELINE_SECONDS, Options, Plan, PlannedCell
+from .plan import BASELINE_SECONDS, MEMORY_SHARE, Options, Plan, PlannedCell
 from .plugins import DISABLE_VARIABLE
 from .registry import Registry, RunCell
 from .reporting import Progress
@@ -24,7 +24,7 @@ from .schema import Outcome, Result, Status
 
 FLUSH_SECONDS = 1.0
 LAST_WAIT = 60.0
-BASELINE_LIMIT = 6 * 3600.0
+BASELINE_LIMIT = 3600.0  # without a word; every epoch is one
 _NO_OUTCOME = Outcome(measurements={})
 
 
@@ -83,7 +83,7 @@ def execute(plan: Plan, report: Callable[[Progress], None] = lambda progress: No
 
 def _pool(plan: Plan) -> LocalPool:
     options = plan.options
-    memory = options.memory or int(0.8 * psutil.virtual_memory().total / plan.workers)
+    memory = options.memory or int(MEMORY_SHARE * psutil.virtual_memory().total / plan.workers)
     disabled = {DISABLE_VARIABLE: ",".join(options.disabled)} if options.disabled else {}
     jobs = plan.count("run") + len(plan.downloads)
     return LocalPool(
@@ -108,10 +108,9 @@ def _measure(
     plan: Plan, pool: LocalPool, writer: "_Writer", report: Callable[[Progress], None], began: float
 ) -> None:
     cells = {planned.cell.cell_id: planned for planned in plan.cells if planned.state == "run"}
-    order = list(_breadth_first(cells.values()) if plan.options.time_budget else cells.values())
     clock = _Clock(plan.seconds)
     report(Progress(0, len(cells), "starting", clock.left()))
-    for finished in pool.run(_tasks(order, plan)):
+    for finished in pool.run(order_tasks(list(cells.values()), plan)):
         if finished is not None:
             planned = cells.get(finished.task.key)
             if planned is not None:
@@ -144,10 +143,11 @@ class _Clock:
         return max(0.0, self._left) * pace
 
 
-def _tasks(cells: list[PlannedCell], plan: Plan) -> list[Task]:
+def order_tasks(cells: list[PlannedCell], plan: Plan) -> list[Task]:
+    """The cells, breadth first under a time budget, each baseline just before the first cell that needs it."""
     tasks: list[Task] = []
     baselines = set()
-    for planned in cells:
+    for planned in _breadth_first(cells) if plan.options.time_budget else cells:
         recipe = planned.recipe
         after = f"baseline {recipe.baseline_id}" if recipe else None
         if recipe and after not in baselines:
@@ -155,10 +155,9 @@ def _tasks(cells: list[PlannedCell], plan: Plan) -> list[Task]:
             question = {"op": "baseline", "recipe": recipe.model_dump(mode="json")}
             tasks.append(Task(str(after), question, str(after), limit=BASELINE_LIMIT))
         question = {"op": "cell", "cell": planned.cell.model_dump(mode="json")}
-        group = after or str(planned.cell.dataset)
+        group = "" if plan.options.time_budget else after or str(planned.cell.dataset)
         tasks.append(Task(planned.cell.cell_id, question, group, after, plan.options.timeout))
-    # baselines first: while they train, cells that need none keep the other workers busy
-    return sorted(tasks, key=lambda task: task.question["op"] != "baseline")
+    return tasks
 
 
 def _breadth_first(cells: Any) -> Iterator[PlannedCell]:
@@ -219,16 +218,22 @@ class _Writer:
         self.registry.finish_run(self.run_id, how)
 
     def _result(self, planned: PlannedCell, finished: Finished) -> Result:
+        """The row of a task that ended; what no row can hold becomes one that says so."""
         status, error, outcome = finished.status, finished.error, _NO_OUTCOME
-        if status is Status.OK:
-            try:
+        try:
+            if status is Status.OK:
                 outcome = Outcome.model_validate(finished.outcome)
                 status, error = outcome.status, outcome.error
-            except ValidationError as problem:
-                status, error = (
-                    Status.INVALID,
-                    clean_traceback(f"the track returned what no result can hold: {problem}"),
-                )
+            return self._row(planned, finished, outcome, status, error)
+        except ValidationError as problem:
+            said = f"the track returned what no result can hold: {problem}"
+            return self._row(planned, finished, _NO_OUTCOME, Status.INVALID, said)
+
+    def _row(
+        self, planned: PlannedCell, finished: Finished, outcome: Outcome, status: Status, error: str | None
+    ) -> Result:
+        if status is not Status.OK:
+            error = clean_traceback(error or "") or f"{status}, and no word why"
         return Result(
             cell=planned.cell,
             attempt=planned.attempt,

@@ -67,6 +67,7 @@ def process_state() -> dict[str, Any]:
         "numpy's global random state": (generator["state"]["key"].tobytes(), generator["state"]["pos"]),
         "Python's global random state": random.getstate(),
         "the working directory": str(Path.cwd()),
+        "the running threads": {thread.name for thread in threading.enumerate()},
     }
 
 

@@ -1,5 +1,6 @@
 """Runs with real worker processes: hostile quantizers, repetition, interruption, two runs at once."""
 
+import itertools
 import os
 import random
 import signal
@@ -118,6 +119,62 @@ class Cheats(Base):
         os.unlink(oldest)
         return x
 
+class EmptyError(Base):
+    name = "empty-error"
+    def encode(self, x, codebook, *, context): raise qbench.errors.InputError("")
+
+class LongCrash(Base):
+    name = "long-crash"
+    def encode(self, x, codebook, *, context):
+        print("x" * 200_000, flush=True)
+        os._exit(3)
+
+class OddSignal(Base):
+    name = "odd-signal"
+    def encode(self, x, codebook, *, context): os.kill(os.getpid(), 40)
+
+class Babbles(Base):
+    """Writes on every descriptor it can find, the line to the parent among them."""
+    name = "babbles"
+    def encode(self, x, codebook, *, context):
+        for descriptor in range(3, 64):
+            try: os.write(descriptor, b"hello?\\n")
+            except OSError: pass
+        time.sleep(60)
+
+class LeavesChild(Base):
+    name = "leaves-child"
+    def encode(self, x, codebook, *, context):
+        if os.fork() == 0:
+            time.sleep(120)
+        os._exit(3)
+
+class LeavesThread(Base):
+    name = "leaves-thread"
+    def encode(self, x, codebook, *, context):
+        import threading
+        threading.Thread(target=time.sleep, args=(120,), daemon=True).start()
+        return super().encode(x, codebook, context=context)
+
+class Hint(qbench.Parameters):
+    hint: str = ""
+
+class HidesInHeader(Base):
+    """Puts data into its own specification, which is free."""
+    name = "hides-in-header"
+    Parameters = Hint
+    def encode(self, x, codebook, *, context):
+        self.parameters = Hint(hint="".join("01"[int(v > 0)] for v in x[:64]))
+        return super().encode(x, codebook, context=context)
+
+class HidesInCodebook(Base):
+    """Writes the tensor into a codebook that existed before; the decoder must not find it there."""
+    name = "hides-in-codebook"
+    def encode(self, x, codebook, *, context):
+        codebook["x"] = x
+        return {"bit": qbench.Stream(torch.zeros(1, dtype=torch.long), 1)}
+    def decode(self, codes, codebook, shape): return codebook.get("x", torch.zeros(shape))
+
 class Honest(Base):
     name = "honest"
     sweep = ({},)
@@ -125,7 +182,8 @@ class Honest(Base):
 @qbench.hookimpl
 def qbench_quantizers():
     return [Raises, Hangs, HangsInDecode, ReturnsNan, WrongShape, Hungry, ChangesDtype, DrawsGlobally, Exits, ExitsHard,
-            ExitsInDecode, Smuggles, Cheats, Honest]
+            ExitsInDecode, Smuggles, Cheats, EmptyError, LongCrash, OddSignal, Babbles, LeavesChild, LeavesThread,
+            HidesInHeader, HidesInCodebook, Honest]
 '''
 
 EXPECTED = {
@@ -141,6 +199,14 @@ EXPECTED = {
     "exits-hard": ("crashed", "exit code 0"),
     "exits-in-decode": ("crashed", "ended without an answer"),
     "cheats": ("impossible", "below the limit"),
+    "empty-error": ("error", "no word why"),
+    "long-crash": ("crashed", "xxxx"),
+    "odd-signal": ("crashed", "signal 40"),
+    "babbles": ("crashed", "the process ended"),
+    "leaves-child": ("crashed", "exit code 3"),
+    "leaves-thread": ("error", "the running threads"),
+    "hides-in-header": ("error", "while coding"),
+    "hides-in-codebook": ("ok", None),
     "smuggles": ("ok", None),
     "honest": ("ok", None),
 }
@@ -151,13 +217,9 @@ def options(
 ) -> planning.Options:
     suite = tmp_path / "tiny.toml"
     suite.write_text(SUITE.format(quantizers=str(quantizers).replace("'", '"'), seeds=seeds or [0]))
-    fields = {
-        "registry": tmp_path / "r.duckdb",
-        "workers": 2,
-        "device": "cpu",
-        "data_root": tmp_path / "data",
-    }
-    return planning.Options(suite=str(suite), **{**fields, "cache_root": tmp_path / "cache", **changes})
+    fields = {"suite": str(suite), "registry": tmp_path / "r.duckdb", "workers": 2, "device": "cpu"}
+    folders = {"data_root": tmp_path / "data", "cache_root": tmp_path / "cache"}
+    return planning.Options(**{**fields, **folders, **changes})
 
 
 def rows(path: Path, **arguments: Any) -> list[dict[str, Any]]:
@@ -189,8 +251,9 @@ def test_hostile_quantizers_are_one_row_each_and_every_other_cell_is_ok(
     for name, (_, words) in EXPECTED.items():
         assert words is None or words in found[name]["error"]
     assert summary.exit_code == 1
-    # nothing but zeros reaches the smuggler's decoder: its error is the source's variance, 1 within 4 standard errors
-    assert found["smuggles"]["metrics"]["mse"]["value"] == pytest.approx(1.0, abs=4 * (2 / 1024) ** 0.5)
+    # nothing but zeros reaches these decoders: their error is the source's variance, 1 within 4 standard errors
+    for name in ("smuggles", "hides-in-codebook"):
+        assert found[name]["metrics"]["mse"]["value"] == pytest.approx(1.0, abs=4 * (2 / 1024) ** 0.5)
 
 
 def test_the_same_cell_twice_gives_equal_measurements(tmp_path: Path) -> None:
@@ -261,6 +324,27 @@ def test_a_time_budget_leaves_the_rest_pending(tmp_path: Path) -> None:
     assert summary.pending > 0
     assert summary.pending + summary.statuses["ok"] == 2000
     assert len(rows(tmp_path / "r.duckdb")) == summary.statuses["ok"]
+
+
+def test_under_a_time_budget_every_method_comes_before_any_method_twice(tmp_path: Path) -> None:
+    plan = planning.make(options(tmp_path, [], suite="smoke", time_budget=60.0))
+    cells = [p for p in plan.cells if p.state == "run"]
+    order = [task for task in runner.order_tasks(cells, plan) if task.question["op"] == "cell"]
+    by_id = {p.cell.cell_id: p.cell for p in cells}
+    lines = [(c.track, c.target, c.quantizer.name) for c in (by_id[t.key] for t in order) if c.quantizer]
+    methods = len(set(lines))
+    assert len(set(lines[:methods])) == methods
+    # sources need no baseline: they come first
+    assert {target for _, target, _ in lines[:5]} == {"source"}
+
+
+def test_a_baseline_stands_just_before_the_first_cell_that_needs_it(tmp_path: Path) -> None:
+    plan = planning.make(options(tmp_path, [], suite="smoke"))
+    tasks = runner.order_tasks([p for p in plan.cells if p.state == "run"], plan)
+    assert len(tasks) == len({task.key for task in tasks})
+    for before, task in itertools.pairwise(tasks):
+        if before.question["op"] == "baseline":
+            assert task.after == before.key
 
 
 RUN = """

@@ -25,6 +25,9 @@ from ..schema import Status
 TICK = 0.1
 SPARE_AFTER = 5.0
 MEMORY_CHECK = 0.2
+LOG_BYTES = 1 << 16
+NOTE_LENGTH = 256
+EVENTS = ("ready", "loaded", "note", "done", "failed")
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -105,6 +108,7 @@ class WorkerProcess:
         self.group = self.note = ""
         self._buffer = b""
         self.log_start = 0
+        self._seen_ended = False
         self._set_clock(settings.load_limit)
 
     def _set_clock(self, limit: float) -> None:
@@ -124,19 +128,20 @@ class WorkerProcess:
         self._set_clock(self.settings.load_limit)
 
     def read(self) -> list[dict[str, Any]] | None:
-        """New answers, or None when the process is gone."""
+        """New answers, or None when the process is gone or writes what is no answer."""
         try:
             data = self.socket.recv(1 << 20)
-        except OSError:
-            data = b""
-        if not data:
+            if not data:
+                return None
+            *lines, self._buffer = (self._buffer + data).split(b"\n")
+            answers = [json.loads(line) for line in lines]
+        except (OSError, ValueError):
             return None
-        *lines, self._buffer = (self._buffer + data).split(b"\n")
-        return [json.loads(line) for line in lines]
+        return answers if all(isinstance(a, dict) and a.get("event") in EVENTS for a in answers) else None
 
     def loaded(self) -> None:
-        assert self.task is not None
-        self._set_clock(self.task.limit)
+        if self.task is not None:
+            self._set_clock(self.task.limit)
 
     def finish(self, status: Status, error: str | None, outcome: dict[str, Any] | None) -> Finished:
         assert self.task is not None
@@ -144,13 +149,18 @@ class WorkerProcess:
         self.task, self.state, self.note = None, "idle", ""
         return finished
 
-    def resident_bytes(self) -> int:
-        """Memory of the worker and of everything it started."""
+    def own_bytes(self) -> int:
+        """Memory of the worker and of what it started, without what they share by being forks of each other."""
         try:
             process = psutil.Process(self.process.pid)
-            return sum(p.memory_info().rss for p in (process, *process.children(recursive=True)))
+            return sum(_own_bytes(p) for p in (process, *process.children(recursive=True)))
         except psutil.Error:
             return 0
+
+    def ended(self) -> bool:
+        """Whether the process ended and had time to be read; a child it left may still hold its line open."""
+        before, self._seen_ended = self._seen_ended, self.process.poll() is not None
+        return before
 
     def exit_code(self) -> int:
         """Of a process that closed its line; one that lingers is killed."""
@@ -162,7 +172,7 @@ class WorkerProcess:
 
     def log_tail(self) -> str:
         """The end of what the current task printed."""
-        self.log.seek(self.log_start)
+        self.log.seek(max(self.log_start, self.log.seek(0, os.SEEK_END) - LOG_BYTES))
         return clean_traceback(self.log.read().decode(errors="replace"))
 
     def kill(self) -> None:
@@ -172,6 +182,11 @@ class WorkerProcess:
         self.process.wait()
         self.socket.close()
         self.log.close()
+
+
+def _own_bytes(process: psutil.Process) -> int:
+    memory = process.memory_full_info()
+    return int(getattr(memory, "uss", memory.rss))
 
 
 class LocalPool:
@@ -261,7 +276,9 @@ class LocalPool:
             yield from self._read(key.data)
         now = time.monotonic()
         for worker in list(self.workers):
-            if worker.state == "busy" and now > worker.deadline:
+            if worker.state == "busy" and worker.ended():
+                yield from self._gone(worker)
+            elif worker.state == "busy" and now > worker.deadline:
                 yield self._kill(worker, Status.TIMEOUT, f"no result within {worker.limit:g} s; killed")
             elif worker.state == "starting" and now > worker.deadline:
                 self._gave_up(worker)
@@ -272,7 +289,7 @@ class LocalPool:
             return
         self._memory_seen = now
         for worker in [worker for worker in self.workers if worker.state == "busy"]:
-            used = worker.resident_bytes()
+            used = worker.own_bytes()
             if used > self.settings.memory:
                 limit = f"{self.settings.memory / 2**30:.1f} GiB"
                 yield self._kill(
@@ -290,9 +307,13 @@ class LocalPool:
             elif answer["event"] == "loaded":
                 worker.loaded()
             elif answer["event"] == "note":
-                worker.note = answer["text"]
+                worker.note = str(answer["text"])[:NOTE_LENGTH]
+                worker.loaded()
+            elif worker.task is None:
+                self._replace(worker)
+                return
             elif answer["event"] == "done":
-                yield worker.finish(Status.OK, None, answer["outcome"])
+                yield worker.finish(Status.OK, None, answer.get("outcome"))
             else:
                 yield worker.finish(Status(answer["status"]), answer["error"], None)
                 if answer["tainted"]:
@@ -302,7 +323,7 @@ class LocalPool:
     def _gone(self, worker: WorkerProcess) -> Iterator[Finished]:
         if worker.state == "busy":
             code = worker.exit_code()
-            how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            how = f"signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"exit code {code}"
             yield self._kill(
                 worker, Status.CRASHED, f"the process ended with {how}\n{worker.log_tail()}".rstrip()
             )
