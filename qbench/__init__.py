@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .hookspecs import hookimpl
     from .measuring import Measured, decode, measure
     from .message import Message, Stream
+    from .quantizers.lattices import Lattice, lattice
     from .schema import Measurement, Outcome, Recipe, Result, Spec
 
 __version__ = "0.1.0"
@@ -46,6 +47,7 @@ _HOMES = {
     "hookspecs": ("hookimpl",),
     "measuring": ("Measured", "decode", "measure"),
     "message": ("Message", "Stream"),
+    "quantizers.lattices": ("Lattice", "lattice"),
     "schema": ("Measurement", "Outcome", "Recipe", "Result", "Spec"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -9,6 +9,7 @@ from .hookspecs import hookimpl
 
 @hookimpl
 def qbench_quantizers() -> Iterable[type[Quantizer]]:
+    from .quantizers.additive_vq import AdditiveVQ
     from .quantizers.binary import Binary
     from .quantizers.ecsq import Ecsq
     from .quantizers.entropy_coded import EntropyCoded
@@ -16,6 +17,8 @@ def qbench_quantizers() -> Iterable[type[Quantizer]]:
     from .quantizers.fp8_e4m3 import Fp8E4M3
     from .quantizers.fp8_e5m2 import Fp8E5M2
     from .quantizers.kmeans import KMeans
+    from .quantizers.kmeans_hessian import KMeansHessian
+    from .quantizers.lattice_quantizer import LatticeQuantizer
     from .quantizers.lloyd_max import LloydMax
     from .quantizers.log2 import Log2
     from .quantizers.mxfp4 import MxFp4
@@ -24,13 +27,40 @@ def qbench_quantizers() -> Iterable[type[Quantizer]]:
     from .quantizers.nested_lattice import NestedLattice
     from .quantizers.nf4 import Nf4
     from .quantizers.nvfp4 import NvFp4
+    from .quantizers.product_vq import ProductVQ
+    from .quantizers.residual_vq import ResidualVQ
     from .quantizers.stochastic_rounding import StochasticRounding
+    from .quantizers.ternary import Ternary
     from .quantizers.topk import TopK
     from .quantizers.uniform import Uniform
 
     return [
-        *(Binary, Ecsq, EntropyCoded, Fp4, Fp8E4M3, Fp8E5M2, KMeans, LloydMax, Log2, MxFp4, MxFp6, MxFp8),
-        *(NestedLattice, Nf4, NvFp4, StochasticRounding, TopK, Uniform),
+        *(
+            AdditiveVQ,
+            Binary,
+            Ecsq,
+            EntropyCoded,
+            Fp4,
+            Fp8E4M3,
+            Fp8E5M2,
+            KMeans,
+            KMeansHessian,
+            LatticeQuantizer,
+        ),
+        *(
+            LloydMax,
+            Log2,
+            MxFp4,
+            MxFp6,
+            MxFp8,
+            NestedLattice,
+            Nf4,
+            NvFp4,
+            ProductVQ,
+            ResidualVQ,
+            StochasticRounding,
+        ),
+        *(Ternary, TopK, Uniform),
     ]
 
 

@@ -69,6 +69,7 @@ def code(
     *,
     generator: torch.Generator,
     codebook: Message | None = None,
+    importance: Tensor | None = None,
     channel_axis: int = 0,
 ) -> Coded:
     """Code ``x``, with a codebook that exists already or one learned from ``x`` and charged in full.
@@ -78,7 +79,8 @@ def code(
         PluginError: the quantizer changed its own parameters.
     """
     prepared = prepare(x, channel_axis)
-    scaled, context = Code(quantizer), Context(generator)
+    weights = None if importance is None else _importance(importance, x, channel_axis)
+    scaled, context = Code(quantizer), Context(generator, importance=weights)
     with _same_specification(quantizer) as spec:
         book = pack(scaled.fit(prepared, context) if codebook is None else codebook)
         # the encoder works with what the decoder will have: what it writes into its copy reaches nobody
@@ -96,6 +98,12 @@ def code(
         coded=is_coded(message) or (bool(own) and is_coded(unpack(own)[0])),
         encode_seconds=seconds,
     )
+
+
+def _importance(importance: Tensor, x: Tensor, channel_axis: int) -> Tensor:
+    if importance.shape != x.shape or bool((importance < 0).any()):
+        raise InputError(f"importance needs the shape of x, {tuple(x.shape)}, and no negative weight")
+    return prepare(importance, channel_axis)
 
 
 def _clock(x: Tensor) -> float:
@@ -135,6 +143,7 @@ def measure(
     *,
     seed: int = 0,
     samples: Tensor | None = None,
+    importance: Tensor | None = None,
     channel_axis: int = 0,
     decoder: Callable[[bytes], Tensor] | None = None,
 ) -> Measured:
@@ -145,6 +154,7 @@ def measure(
         x: float tensor of any shape with at least one element.
         seed: of the generator that stochastic encoders draw from.
         samples: data to fit the codebook on when that is not ``x``; its bytes are then static, outside the rate.
+        importance: non-negative weight of each element, of the shape of ``x``, for quantizers that use it.
         channel_axis: which axis of ``x`` (and ``samples``) holds the output channels.
         decoder: decodes the payload, elsewhere for instance; default in this process, by a new quantizer of the
             same class and parameters, so that one that no plugin offers can be measured too.
@@ -158,7 +168,9 @@ def measure(
     codebook = (
         None if samples is None else fit(quantizer, samples, generator=generator, channel_axis=channel_axis)
     )
-    coded = code(quantizer, x, generator=generator, codebook=codebook, channel_axis=channel_axis)
+    coded = code(
+        quantizer, x, generator=generator, codebook=codebook, importance=importance, channel_axis=channel_axis
+    )
     decoded = (
         decoder(coded.payload) if decoder else from_payload(coded.payload, lambda spec: _twin(quantizer))
     )

@@ -205,3 +205,16 @@ def test_a_static_codebook_is_fitted_once_for_many_messages() -> None:
 def test_decode_refuses_what_is_no_payload(payload: bytes) -> None:
     with pytest.raises(PayloadError):
         qbench.decode(payload)
+
+
+def test_importance_reaches_the_quantizer() -> None:
+    """Weighted k-means has the least weighted error of all codebooks of its size; elements of weight 0 do not count."""
+    x, weight = gaussian(500), torch.rand(500, generator=torch.Generator().manual_seed(3))
+    weight[250:] = 0
+    errors = {}
+    for name, importance in (("kmeans-hessian", weight), ("kmeans", None)):
+        r = qbench.measure(qbench.quantizer(name, bits=2), x, importance=importance)
+        errors[name] = float((weight * (r.reconstruction - x).square()).sum())
+    assert errors["kmeans-hessian"] < errors["kmeans"]
+    with pytest.raises(InputError, match="importance needs the shape of x"):
+        qbench.measure(qbench.quantizer("kmeans-hessian"), x, importance=weight[:10])

@@ -24,10 +24,11 @@ GENERIC_OFFSET = bytes.fromhex("6a09e667f3bcc908bb67ae8584caa73b3c6ef372fe94f82b
 _CHUNK_VECTORS = 2**15
 _FIT_VECTORS = 8192
 _FIT_ENTRIES = 2**27
+_TRIALS = 64  # about the nearest points that overload=shrink takes for a vector
 
 
 class NestedLatticeParameters(Parameters):
-    lattice: str = Field("E8", description=" or ".join(LATTICES))
+    lattice: str = Field("E8", description=f"{', '.join(LATTICES)}, or An or Dn")
     m: int = Field(4, ge=2, le=4096, description="levels per dimension: log2(m) bits per element")
     beta: Literal["auto"] | Annotated[float, Field(ge=1e-6, le=1e6)] = Field(
         "auto", description="scale of the coarse lattice in units of the data's root mean square"
@@ -60,7 +61,8 @@ class NestedLattice(Quantizer):
     With x in units of the root mean square that was fitted, Q the nearest lattice point, G the generator:
     ``t = Q(M x / beta + a)``, ``index = t G^-1 mod M``;
     ``p = index G - a``, ``x^ = (beta/M) (p - M Q(p/M))``.
-    The decoder works in integers of 1/256, so every machine finds the same codeword.
+    The decoder works in integers of 1/256, for A_n in its n + 1 coordinates, so every machine finds the same
+    codeword.
 
     A vector overloads where ``x^`` is not ``(beta/M) (t - a)``. Then, by ``overload``:
 
@@ -92,7 +94,7 @@ class NestedLattice(Quantizer):
     )
 
     def fit(self, x: Tensor, *, context: Context) -> Message:
-        scale = _root_mean_square(x)
+        scale = root_mean_square(x)
         if self.parameters.beta != "auto":
             return {"scale": scale}
         beta = self._best_beta(x, float(scale), context.generator) if scale > 0 else 1.0
@@ -141,6 +143,7 @@ class NestedLattice(Quantizer):
 
     def _codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Index [vectors, n] and exponent of the expansion [vectors] of vectors in steps."""
+        x = self._code.lattice.embed(x)
         index, overloads = self._code.encode(x)
         expansion = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         rest = overloads.nonzero()[:, 0]
@@ -155,7 +158,7 @@ class NestedLattice(Quantizer):
     def _points(self, index: Tensor, expansion: Tensor) -> Tensor:
         """What index and expansion stand for, in steps, float64."""
         factors = torch.tensor(EXPANSIONS, device=index.device)[expansion.long()]
-        return self._code.decode(index) * factors[:, None]
+        return self._code.lattice.project(self._code.decode(index)) * factors[:, None]
 
     def _best_beta(self, x: Tensor, scale: float, generator: torch.Generator) -> float:
         sample = self._sample(x, generator).double() / scale
@@ -163,7 +166,8 @@ class NestedLattice(Quantizer):
         largest = 3 * float(torch.linalg.vector_norm(sample, dim=1).max())
         least = 0.5 / (EXPANSIONS[-1] if self.parameters.overload == "expand" else 1)
         grid = [least * 2 ** (k / 4) for k in range(math.ceil(4 * math.log2(largest / least)) + 1)]
-        searched = self._code.size if self.parameters.overload == "nearest" else 1
+        nearest = self.parameters.overload == "nearest"
+        searched = self._code.size if nearest else _TRIALS * self._code.lattice.cosets
         rough = self._least_error(sample[: _FIT_ENTRIES // 4 // searched], grid)
         return self._least_error(
             sample[: _FIT_ENTRIES // searched], [rough * 2 ** (k / 16) for k in range(-3, 4)]
@@ -185,7 +189,7 @@ class NestedLattice(Quantizer):
         return min(betas, key=error)
 
 
-def _root_mean_square(x: Tensor) -> Tensor:
+def root_mean_square(x: Tensor) -> Tensor:
     """About zero, float32, 0 where there are no elements."""
     norm: Tensor = torch.linalg.vector_norm(x, dtype=torch.float64)
     return (norm / math.sqrt(max(1, x.numel()))).float()

@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 
 Floats = NDArray[np.float64]
 
-_BINS = 4096
+BINS = 4096
 
 
 def nearest(rows: Tensor, levels: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ def companded(ordered: Tensor, count: int) -> Tensor:
     length = ordered.shape[1]
     if length == 1:
         return ordered.expand(-1, count)
-    angles = torch.linspace(0, math.pi, min(length, _BINS), dtype=torch.float64)
+    angles = torch.linspace(0, math.pi, min(length, BINS), dtype=torch.float64)
     ranks = ((length - 1) / 2 * (1 - angles.cos())).round().long()  # dense at both ends, where values are few
     quantiles = ordered[:, ranks]
     shares = ranks.diff().double() ** (1 / 3) * quantiles.diff(dim=1) ** (2 / 3)
@@ -85,22 +85,22 @@ def optimal(values: Tensor, count: int) -> Tensor:
     if ordered.numel() == 0:
         return ordered.new_zeros(count)
     points, weights = torch.unique_consecutive(ordered[0], return_counts=True)
-    if points.numel() <= _BINS:
-        return torch.from_numpy(_optimal_means(points.numpy(), weights.double().numpy(), count))
+    if points.numel() <= BINS:
+        return torch.from_numpy(optimal_means(points.numpy(), weights.double().numpy(), count))
     points, weights = _binned(ordered)
-    levels = torch.from_numpy(_optimal_means(points.numpy(), weights.double().numpy(), count))
+    levels = torch.from_numpy(optimal_means(points.numpy(), weights.double().numpy(), count))
     return lloyd(ordered, levels[None], iterations=200)[0]
 
 
 def _binned(ordered: Tensor) -> tuple[Tensor, Tensor]:
-    bins = nearest(ordered, companded(ordered, _BINS))[0]
-    weights = torch.bincount(bins, minlength=_BINS)
-    sums = torch.bincount(bins, ordered[0], minlength=_BINS)
+    bins = nearest(ordered, companded(ordered, BINS))[0]
+    weights = torch.bincount(bins, minlength=BINS)
+    sums = torch.bincount(bins, ordered[0], minlength=BINS)
     used = weights > 0
     return sums[used] / weights[used], weights[used]
 
 
-def _optimal_means(points: Floats, weights: Floats, count: int) -> Floats:
+def optimal_means(points: Floats, weights: Floats, count: int) -> Floats:
     """Dynamic programming over ascending weighted points: ``count`` runs of least total squared error."""
     if points.size <= count:
         return np.pad(points, (0, count - points.size), mode="edge")

@@ -66,7 +66,13 @@ def e8_roots() -> Tensor:
 
 
 @pytest.mark.parametrize("offset", ["generic", "zero", 7])
-@pytest.mark.parametrize(("name", "m"), [("Z", 2), ("Z", 3), ("Z", 16), ("E8", 2), ("E8", 3)])
+@pytest.mark.parametrize(
+    ("name", "m"),
+    [
+        *[("Z", 2), ("Z", 3), ("Z", 16), ("A2", 2), ("A2", 5), ("A3", 4), ("A3*", 3), ("D4", 4), ("A5", 2)],
+        *[("E8", 2), ("E8", 3)],
+    ],
+)
 def test_every_index_has_its_own_codeword_and_comes_back(name: str, m: int, offset: Any) -> None:
     codewords = all_codewords(name, m, offset)
     assert len(torch.unique(codewords, dim=0)) == m ** lattice(name).dimension
@@ -156,6 +162,52 @@ def test_nearest_reproduces_the_reference(offset: str, m: int, reference: float)
     mse, error = mse_with_error(quantizer, gaussian(160_000), codebook)
     assert error < 0.005 * mse
     assert mse == pytest.approx(reference, rel=0.02)
+
+
+@pytest.mark.parametrize(("name", "low", "high"), [("A2", 0.1134, 0.1164), ("D4", 0.1041, 0.1079)])
+@pytest.mark.parametrize("offset", ["generic", "zero", 1])
+def test_two_bits_in_two_and_four_dimensions(name: str, low: float, high: float, offset: Any) -> None:
+    # The reference's range over offsets, and 4 of our standard errors.
+    quantizer = NestedLattice(lattice=name, m=4, offset=offset)
+    codebook = quantizer.fit(gaussian(100_000, seed=1), context=context())
+    mse, error = mse_with_error(quantizer, gaussian(160_000), codebook)
+    assert low - 4 * error < mse < high + 4 * error
+
+
+def test_beta_landscape_of_vectors_of_fixed_norm() -> None:
+    # A2, M = 8, nearest, offset 0: minima near 3.17, 4.13, 5.99, 10.75 where shortest vectors have length 1; here
+    # it is sqrt(2). A grid of 1 % over all angles: within 2 %.
+    angle = torch.arange(720, dtype=torch.float64) * (2 * math.pi / 720) + 1e-3
+    x = (math.sqrt(2) * torch.stack([angle.cos(), angle.sin()], dim=1)).float()
+    betas = [1.6 * 2 ** (k / 70) for k in range(180)]
+    errors = [
+        float(
+            (reconstruct(NestedLattice(lattice="A2", m=8, beta=beta, offset="zero"), x, UNIT_SCALE) - x)
+            .square()
+            .mean()
+        )
+        for beta in betas
+    ]
+    triples = zip(betas[1:], errors, errors[1:], errors[2:], strict=False)
+    minima = [beta * math.sqrt(2) for beta, before, here, after in triples if before > here < after]
+    assert minima == pytest.approx([3.17, 4.13, 5.99, 10.75], rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["BW16", "Leech"])
+def test_sixteen_and_twenty_four_dimensions_come_near_the_lattice(name: str) -> None:
+    # Without overload the error is that of the lattice: G V^(2/n) (beta / M)^2, within 4 standard errors.
+    kind = lattice(name)
+    x = gaussian(300, kind.dimension) * 0.24 * kind.volume ** (1 / kind.dimension)
+    quantizer = NestedLattice(lattice=name, m=8, beta=2.0, overload="shrink")
+    per_vector = (x - reconstruct(quantizer, x, UNIT_SCALE)).double().square().mean(1)
+    expected = kind.second_moment * kind.volume ** (2 / kind.dimension) * (2.0 / 8) ** 2
+    assert abs(float(per_vector.mean()) - expected) < 4 * standard_error(per_vector)
+
+
+def test_the_search_is_refused_where_there_are_too_many_codewords() -> None:
+    with pytest.raises(ParameterError, match=r"2\^24 codewords of Leech and is limited to 65536"):
+        NestedLattice(lattice="Leech", m=2)
+    assert NestedLattice(lattice="BW16", m=2).parameters.m == 2
 
 
 @pytest.mark.parametrize(
@@ -305,7 +357,7 @@ def test_a_fixed_codebook_survives_data_of_another_scale(policy: str) -> None:
     ("parameters", "message"),
     [
         ({"m": 8}, r"8\^8 codewords of E8 and is limited to 65536; use m <= 4, or overload=shrink"),
-        ({"lattice": "A9"}, "no lattice 'A9'; use one of Z, E8"),
+        ({"lattice": "B9"}, "no lattice 'B9'; use one of Z, A2, A3"),
         ({"m": 1}, "m=1: input should be greater than or equal to 2"),
         ({"beta": -1.0}, "beta"),
         ({"offset": -1}, "offset"),

@@ -1,11 +1,20 @@
 """The Gosset lattice E8 = D8 u (D8 + 1/2), where D8 holds the integer vectors of even coordinate sum."""
 
-import torch
+from typing import final
+
 from torch import Tensor
 
-from .lattice import Lattice, nearest_multiple
+from .dn import checkerboard, nearest_even_sum
+from .lattice import Lattice, nearer
 
 
+def _basis() -> Tensor:
+    basis = checkerboard(8)
+    basis[7] = 0.5
+    return basis
+
+
+@final
 class E8(Lattice):
     """The densest packing in eight dimensions: 240 shortest vectors, of squared length 2.
 
@@ -19,42 +28,11 @@ class E8(Lattice):
 
     name = "E8"
     dimension = 8
-    generator = torch.tensor(
-        [
-            [2, 0, 0, 0, 0, 0, 0, 0],
-            [-1, 1, 0, 0, 0, 0, 0, 0],
-            [0, -1, 1, 0, 0, 0, 0, 0],
-            [0, 0, -1, 1, 0, 0, 0, 0],
-            [0, 0, 0, -1, 1, 0, 0, 0],
-            [0, 0, 0, 0, -1, 1, 0, 0],
-            [0, 0, 0, 0, 0, -1, 1, 0],
-            [0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5],
-        ],
-        dtype=torch.float64,
-    )
+    basis = _basis()
     volume = 1.0
     second_moment = 929 / 12960
+    cosets = 2
 
-    def _nearest(self, rows: Tensor, scale: int | float) -> Tensor:
-        even = _nearest_d8(rows, scale)
-        half = _nearest_d8(rows + scale / 2, scale) - scale / 2
-        closer = _squared_norm(rows - even) < _squared_norm(rows - half)
-        return torch.where(closer, even, half)
-
-
-def _nearest_d8(x: Tensor, scale: int | float) -> Tensor:
-    """The paper's f(x), every coordinate rounded, if its sum is even; else g(x), the worst one rounded wrong.
-
-    Of equally bad coordinates the first is taken; one that was an integer already goes up.
-    """
-    k = nearest_multiple(x, scale)
-    residual = x - k * scale
-    worst = residual.abs().argmax(-1, keepdim=True)
-    wrong_way = torch.where(residual.gather(-1, worst) < 0, -1, 1)
-    odd = k.sum(-1, keepdim=True).remainder(2)
-    at_worst = torch.arange(8, device=x.device) == worst
-    return (k + odd * wrong_way * at_worst) * scale
-
-
-def _squared_norm(x: Tensor) -> Tensor:
-    return x.square().sum(-1, keepdim=True)
+    def _decide(self, rows: Tensor, scale: int | float) -> Tensor:
+        half = scale / 2
+        return nearer(rows, nearest_even_sum(rows, scale), nearest_even_sum(rows + half, scale) - half)

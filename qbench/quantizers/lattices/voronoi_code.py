@@ -1,8 +1,7 @@
 """Voronoi codes: the m^n points of a shifted lattice that lie in the Voronoi cell of m times the lattice.
 
-All points here are in units of 1/256 of the lattice. In these units the codewords of an integral or
-half-integral lattice are integers, so which codeword belongs to an index is decided without rounding, on
-every machine alike.
+All points here are in the coordinates of the lattice's decisions, R^N, in units of 1/256. There the codewords
+are integers, so which codeword belongs to an index is decided without rounding, on every machine alike.
 """
 
 from collections.abc import Sequence
@@ -24,10 +23,10 @@ _SHRINK_STEPS = 12
 
 @final
 class VoronoiCode:
-    """``Lambda - a`` in the Voronoi cell of ``m Lambda``: index [rows, n] in [0, m) <-> codeword [rows, n].
+    """``Lambda - a`` in the Voronoi cell of ``m Lambda``: index [rows, n] in [0, m) <-> codeword [rows, N].
 
-    Arguments: ``m``, the levels of an index; ``offset``, a in units of 1/256, folded into the Voronoi cell
-    of Lambda. Rows x and codewords are float64.
+    Arguments: ``m``, the levels of an index; ``offset``, n integers: a, or where N > n its coordinates in the
+    basis, in units of 1/256; folded into the Voronoi cell of Lambda. Rows x and codewords [rows, N] are float64.
 
     A row x overloads if the codeword of its index is not ``t - a``, the point of ``Lambda - a`` nearest to
     it. Every encoder here judges by what :meth:`decode` returns, never by its own reconstruction: on the
@@ -38,21 +37,22 @@ class VoronoiCode:
 
     def __init__(self, lattice: Lattice, m: int, offset: Sequence[int]) -> None:
         a = torch.tensor(offset, dtype=torch.float64)
+        a = a if lattice.axes is None else a @ lattice.basis
         self.lattice, self.m = lattice, m
         self.size = m**lattice.dimension
-        self.offset = a - lattice.nearest(a, scale=UNIT)
+        self.offset = a - lattice.decide(a, scale=UNIT)
 
     def decode(self, index: Tensor) -> Tensor:
-        """The codeword ``p - m Q(p / m)`` with ``p = index @ generator - a``."""
-        basis = (self.lattice.generator * UNIT).to(index.device)
+        """The codeword ``p - m Q(p / m)`` with ``p = index @ basis - a``."""
+        basis = (self.lattice.basis * UNIT).to(index.device)
         p = index.to(torch.float64) @ basis - self.offset.to(index.device)
-        return p - self.lattice.nearest(p, scale=self.m * UNIT)
+        return p - self.lattice.decide(p, scale=self.m * UNIT)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The index of ``t = Q(x + a)``, int64, and which rows overload, [rows]."""
         a = self.offset.to(x.device)
-        t = self.lattice.nearest(x + a, scale=UNIT)
-        index = self.lattice.coordinates(t / UNIT).remainder(self.m)
+        t = self.lattice.decide(x + a, scale=UNIT)
+        index = self.lattice.coordinates(self.lattice.project(t / UNIT)).remainder(self.m)
         return index, (self.decode(index) != t - a).any(-1)
 
     def search(self, x: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ class VoronoiCode:
         f is halved until x fits, then refined by bisection between a factor that fits and one that does not.
         """
         factor = torch.ones(len(x), 1, dtype=x.dtype, device=x.device)
-        index = torch.zeros(x.shape, dtype=torch.int64, device=x.device)
+        index = self._no_index(x)
         rest = torch.arange(len(x), device=x.device)
         while len(rest):
             factor[rest] /= 2
@@ -85,7 +85,7 @@ class VoronoiCode:
     def expand(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Index of ``x / 2^T`` and T, the least of 1, 2, 3 without overload, or 3 and ``x / 8`` shrunk."""
         exponent = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        index = torch.zeros(x.shape, dtype=torch.int64, device=x.device)
+        index = self._no_index(x)
         rest = torch.arange(len(x), device=x.device)
         for power, factor in enumerate(EXPANSIONS[1:], start=1):
             exponent[rest] = power
@@ -94,11 +94,14 @@ class VoronoiCode:
         index[rest] = self.shrink(x[rest] / EXPANSIONS[-1])
         return index, exponent
 
+    def _no_index(self, x: Tensor) -> Tensor:
+        return torch.zeros(len(x), self.lattice.dimension, dtype=torch.int64, device=x.device)
+
     @cached_property
     def _groups(self) -> Tensor:
         """Each codeword c as ``(c, -|c|^2 / 2)``: the nearest to x has the largest dot with (x, 1).
 
-        Shape [groups, codewords in each, n + 1].
+        Shape [groups, codewords in each, N + 1].
         """
         codewords = self.decode(self._digits(torch.arange(self.size)))
         rows = torch.cat([codewords, codewords.square().sum(-1, keepdim=True) / -2], dim=-1)

@@ -1,11 +1,14 @@
 """The integers."""
 
+from typing import final
+
 import torch
 from torch import Tensor
 
 from .lattice import Lattice, nearest_multiple
 
 
+@final
 class Z(Lattice):
     """The integers: rounding, the scalar quantizer among the lattices.
 
@@ -15,9 +18,9 @@ class Z(Lattice):
 
     name = "Z"
     dimension = 1
-    generator = torch.ones(1, 1, dtype=torch.float64)
+    basis = torch.ones(1, 1, dtype=torch.float64)
     volume = 1.0
     second_moment = 1 / 12
 
-    def _nearest(self, rows: Tensor, scale: int | float) -> Tensor:
+    def _decide(self, rows: Tensor, scale: int | float) -> Tensor:
         return nearest_multiple(rows, scale) * scale
