@@ -10,7 +10,7 @@ from typing import Literal
 import psutil
 
 from . import plugins, suite
-from .components import Images
+from .components import Images, Kind
 from .errors import DataError, QBenchError, SuiteError
 from .places import cache_root, data_root, registry_path
 from .plugins import Catalog
@@ -127,6 +127,7 @@ def make(options: Options) -> Plan:
     planned = suite.expand(chosen, catalog, options.quantizers)
     parameters = {name for p in planned if p.cell.quantizer for name in p.cell.quantizer.parameters}
     selection = Selection.parse(options.select, parameters)
+    _require_known(selection, catalog)
     cells = [_planned(p.cell, p.digest, catalog) for p in planned if selection.matches(flat(p.cell))]
     if not cells:
         raise SuiteError(
@@ -135,6 +136,18 @@ def make(options: Options) -> Plan:
     cells = _against_registry(cells, options, device_kind)
     cells, downloads = with_data(cells, catalog, options)
     return Plan(options, chosen, catalog, device_kind, _workers(options, device_kind), cells, downloads)
+
+
+def _require_known(selection: Selection, catalog: Catalog) -> None:
+    """A name that nothing has is a slip, also beside one that something has."""
+    kinds: tuple[Kind, ...] = ("track", "quantizer", "model", "dataset", "optimizer")
+    for term in selection.terms:
+        for kind in kinds:
+            names = [str(getattr(value, "name", value)) for value in term.values] if term.key == kind else []
+            unknown = sorted(set(names) - set(catalog.names(kind)))
+            if unknown:
+                known = ", ".join(catalog.names(kind))
+                raise SuiteError(f"selection {kind}={unknown[0]}: no {kind} is called so; installed: {known}")
 
 
 def resolve_device(device: str) -> Literal["cpu", "cuda"]:

@@ -297,6 +297,11 @@ def test_a_selection_that_no_cell_meets_is_an_error(tmp_path: Path) -> None:
     assert not (tmp_path / "r.duckdb").exists()
 
 
+def test_a_selection_of_an_unknown_name_is_an_error_also_beside_a_known_one(tmp_path: Path) -> None:
+    with pytest.raises(SuiteError, match="no quantizer is called so; installed: .*uniform"):
+        planning.make(options(tmp_path, ["uniform"], select=["quantizer=uniform,binray"]))
+
+
 def test_cuda_without_a_device_is_one_clear_error(tmp_path: Path) -> None:
     import torch
 
