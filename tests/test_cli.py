@@ -557,9 +557,8 @@ def test_doctor_has_a_line_for_everything(ran: Ran, monkeypatch: pytest.MonkeyPa
 
 def test_doctor_finds_an_unusable_registry(tmp_path: Path) -> None:
     (tmp_path / "r.duckdb").write_text("no registry")
-    assert re.search(
-        r"^bad   registry +registry", qb("doctor", "--registry", tmp_path / "r.duckdb").out, re.MULTILINE
-    )
+    shown = qb("doctor", "--registry", tmp_path / "r.duckdb").out
+    assert re.search(r"^bad +registry ", shown, re.MULTILINE), shown
     ended = qb("doctor", "--registry", tmp_path / "r.duckdb", "--json")
     assert ended.code == 1
     (bad,) = [row for row in ended.json if row["status"] == "bad"]
