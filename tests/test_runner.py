@@ -383,36 +383,49 @@ def gone(pids: list[int], within: float = 10.0) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_killed_at_random_moments_a_run_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    """Ten kills, of the parent and of workers in turn, at moments drawn from a fixed seed over a run's length."""
-    undisturbed, disturbed = tmp_path / "a" / "r.duckdb", tmp_path / "b" / "r.duckdb"
+    """Ten kills of runs under way, of the parent alone and of a worker before it, at moments drawn from a fixed seed.
+
+    A run that ends before its moment is no kill: the next one begins a registry of its own.
+    """
+    undisturbed, folder = tmp_path / "a" / "r.duckdb", tmp_path / "b"
     undisturbed.parent.mkdir()
-    disturbed.parent.mkdir()
+    folder.mkdir()
     began = time.monotonic()
     assert start("smoke", undisturbed).wait() == 0
     length = time.monotonic() - began
-    moments = random.Random(7)
-    for number in range(10):
-        process = start("smoke", disturbed)
-        time.sleep(2.0 + moments.random() * 0.6 * length)
+    moments, disturbed, kills = random.Random(7), [folder / "0.duckdb"], 0
+    while kills < 10:
+        process = start("smoke", disturbed[-1])
+        time.sleep(2.0 + moments.random() * 0.4 * length)
+        while kills % 2 and process.poll() is None and not descendants(process.pid):
+            time.sleep(0.1)  # a worker can only be killed once there is one
         if process.poll() is not None:
+            disturbed.append(folder / f"{len(disturbed)}.duckdb")
             continue
-        children = descendants(process.pid)
-        if number % 2 and children:
-            os.kill(moments.choice(children), signal.SIGKILL)
-            time.sleep(1.0)
-            children = descendants(process.pid) or children
-        process.kill()
-        process.wait()
-        assert gone(children)
+        kill(process, moments.choice(descendants(process.pid)) if kills % 2 else None)
+        kills += 1
     script = RUN.replace('device="cpu"', 'device="cpu", retry_failed=True')
-    assert (
-        subprocess.run([sys.executable, "-c", script, "smoke", str(disturbed)], check=False).returncode == 0
-    )
-    assert {row["status"] for row in rows(disturbed)} == {"ok"}
-    assert values(disturbed) == values(undisturbed)
-    done = [row["cell_id"] for row in rows(disturbed, all=True) if row["status"] == "ok"]
-    assert len(done) == len(set(done)) == len(rows(undisturbed))
+    for registry in disturbed:
+        resumed = subprocess.run([sys.executable, "-c", script, "smoke", str(registry)], check=False)
+        assert resumed.returncode == 0
+        assert {row["status"] for row in rows(registry)} == {"ok"}
+        assert values(registry) == values(undisturbed)
+        done = [row["cell_id"] for row in rows(registry, all=True) if row["status"] == "ok"]
+        assert len(done) == len(set(done)) == len(rows(undisturbed))
+
+
+def kill(process: "subprocess.Popen[bytes]", worker: int | None) -> None:
+    """kill -9 of a run, a second after that of one of its workers where one is named; nothing of it may stay."""
+    children = descendants(process.pid)
+    if worker is not None:
+        os.kill(worker, signal.SIGKILL)
+        time.sleep(1.0)
+        children = descendants(process.pid) or children
+    process.kill()
+    process.wait()
+    assert gone(children)
 
 
 @pytest.mark.slow
