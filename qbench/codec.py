@@ -8,7 +8,7 @@ import json
 import math
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -97,12 +97,12 @@ class Code:
 
     def fit(self, x: Tensor, context: Context) -> Message:
         exponent = math.frexp(float(x.abs().max()))[1] if x.numel() else 0
-        inner = self.quantizer.fit(_scaled(x, -exponent), context=context)
+        inner = self.quantizer.fit(_scaled(x, -exponent), context=_in_units_of(context, exponent))
         return {"e": torch.tensor(exponent, dtype=torch.int16), "c": inner}
 
     def encode(self, x: Tensor, codebook: Message, context: Context) -> Message:
         exponent, inner = _open(codebook)
-        return self.quantizer.encode(_scaled(x, -exponent), inner, context=context)
+        return self.quantizer.encode(_scaled(x, -exponent), inner, context=_in_units_of(context, exponent))
 
     def decode(self, codes: Message, codebook: Message, shape: torch.Size) -> Tensor:
         """The reconstruction, float32.
@@ -135,6 +135,12 @@ def _open(codebook: Message) -> tuple[int, Message]:
     if not isinstance(exponent, Tensor) or not isinstance(inner, dict) or exponent.numel() != 1:
         raise PayloadError("the payload's codebook lacks its exponent or its content")
     return int(exponent), inner
+
+
+def _in_units_of(context: Context, exponent: int) -> Context:
+    """The loss takes what the quantizer reconstructs, in its units; importance and gram have no units of x."""
+    loss = context.loss
+    return context if loss is None else replace(context, loss=lambda x: loss(_scaled(x, exponent)))
 
 
 def _scaled(x: Tensor, exponent: int) -> Tensor:

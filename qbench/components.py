@@ -5,7 +5,7 @@ does the rest: axes, dtypes, scales, packing, coding, rates, training loops, dec
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -21,7 +21,7 @@ from .schema import Cell, Outcome, Recipe, Spec, Target
 if TYPE_CHECKING:
     from .workbench import Workbench
 
-Kind = Literal["quantizer", "model", "dataset", "optimizer", "track", "suite"]
+Kind = Literal["quantizer", "wrapper", "transform", "model", "dataset", "optimizer", "track", "suite"]
 
 
 class Parameters(BaseModel):
@@ -91,7 +91,7 @@ class Context:
         generator: the only source of randomness an encoder may draw from; lives on the tensor's device.
         importance: non-negative weight per element, shape of x, or None.
         gram: input second moments of the layer, [in, in], or None.
-        loss: callable from a reconstruction to the layer's loss, or None.
+        loss: differentiable callable from a reconstruction of x (its shape and scale) to the layer's loss, or None.
         state: memory of this encoder at this site and sender, kept between messages.
         public: what sender and receiver both know for free (step, worker, bucket, shared seed), or None.
         progress: share of training done, 0 to 1.
@@ -120,7 +120,7 @@ class Quantizer(Component):
         unbiased: whether it claims that the mean of its reconstructions is x; the contract kit tests the claim.
     """
 
-    kind = "quantizer"
+    kind: ClassVar[Kind] = "quantizer"
     targets: ClassVar[tuple[Target, ...]] = ("source", "weight")
     needs: ClassVar[frozenset[str]] = frozenset()
     sweep: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
@@ -129,9 +129,12 @@ class Quantizer(Component):
 
     def suits(self, target: Target, provides: frozenset[str]) -> bool:
         """Whether it, and every quantizer inside it, is meant for ``target`` and finds what it needs."""
+        return all(target in part.targets and part.needs <= provides for part in self.parts())
+
+    def parts(self) -> list["Quantizer"]:
+        """This quantizer and every one inside it."""
         inner = [value for value in dict(self.parameters).values() if isinstance(value, Quantizer)]
-        fits = target in self.targets and self.needs <= provides
-        return fits and all(quantizer.suits(target, provides) for quantizer in inner)
+        return [self, *(part for quantizer in inner for part in quantizer.parts())]
 
     @abstractmethod
     def fit(self, x: Tensor, *, context: Context) -> Message:
@@ -148,6 +151,40 @@ class Quantizer(Component):
     @abstractmethod
     def decode(self, codes: Message, codebook: Message, shape: torch.Size) -> Tensor:
         """The reconstruction of that shape, float32. Pure: it knows its arguments and nothing else."""
+
+
+class Wrapper(Quantizer):
+    """A quantizer around another, its parameter ``inner``; ``hadamard(uniform(bits=4))`` names it without the key."""
+
+    kind = "wrapper"
+
+    @property
+    def inner(self) -> Quantizer:
+        quantizer: Quantizer = self.parameters.inner
+        return quantizer
+
+
+class Trainable(ABC):
+    """What a quantizer also is when it takes part in training: LSQ, PACT, soft-to-hard."""
+
+    @abstractmethod
+    def surrogate(self, x: Tensor, codebook: Message, *, context: Context) -> Tensor:
+        """A function of ``x`` and of the codebook's float tensors, of x's shape, through which gradients flow.
+
+        Its value equals ``decode(encode(x))``; :func:`qbench.straight_through.straight_through` makes one out of a
+        differentiable function and a hard code. What of the codebook requires a gradient is learned with the weights.
+        """
+
+
+class Collective(ABC):
+    """What a quantizer also is when workers exchange several messages to agree on one mean: PowerSGD."""
+
+    @abstractmethod
+    def exchange(self, x: Tensor, *, context: Context) -> Generator[Message, Message, Tensor]:
+        """Yields a message and is sent the mean of all workers' messages, as often as it likes; returns the mean of x.
+
+        The messages hold float tensors, of the same shapes at every worker, so that they can be all-reduced.
+        """
 
 
 @dataclass(frozen=True)
@@ -223,6 +260,29 @@ class Model(Component):
     @abstractmethod
     def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
         """A freshly initialized module from [n, channels, height, width] floats to [n, classes] logits."""
+
+
+class Transform(Component):
+    """A change to a whole network that helps quantization: model in, model out.
+
+    ``stage``: ``before`` its weights are quantized (the function of the network stays as it is) or ``after``.
+    """
+
+    kind = "transform"
+    stage: ClassVar[Literal["before", "after"]]
+
+    @abstractmethod
+    def apply(self, module: nn.Module, *, calibration: Tensor, original: nn.Module) -> nn.Module:
+        """A changed copy of ``module``, in evaluation mode; neither argument is changed.
+
+        Args:
+            module: the network, with quantized weights where the stage is ``after``.
+            calibration: inputs of the network, none of them a test picture.
+            original: the float network of the same structure, layer for layer.
+
+        Raises:
+            InputError: a network whose structure it cannot follow; says what it met.
+        """
 
 
 class Optimizer(Component):

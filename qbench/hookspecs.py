@@ -12,7 +12,7 @@ import pluggy
 from .schema import Result
 
 if TYPE_CHECKING:
-    from .components import Dataset, Model, Optimizer, Quantizer, Track
+    from .components import Dataset, Model, Optimizer, Quantizer, Track, Transform
 
 hookspec = pluggy.HookspecMarker("qbench")
 hookimpl = pluggy.HookimplMarker("qbench")
@@ -36,6 +36,11 @@ def qbench_datasets() -> "Iterable[type[Dataset]]":  # type: ignore[empty-body]
 @hookspec
 def qbench_optimizers() -> "Iterable[type[Optimizer]]":  # type: ignore[empty-body]
     """Optimizer classes."""
+
+
+@hookspec
+def qbench_transforms() -> "Iterable[type[Transform]]":  # type: ignore[empty-body]
+    """Transform classes."""
 
 
 @hookspec

@@ -70,17 +70,26 @@ def code(
     generator: torch.Generator,
     codebook: Message | None = None,
     importance: Tensor | None = None,
+    gram: Tensor | None = None,
+    loss: Callable[[Tensor], Tensor] | None = None,
     channel_axis: int = 0,
 ) -> Coded:
     """Code ``x``, with a codebook that exists already or one learned from ``x`` and charged in full.
+
+    ``importance``, ``gram`` and ``loss`` are what :class:`Context` says; ``loss`` takes a tensor like ``x``.
 
     Raises:
         InputError: ``x`` is not a finite float tensor.
         PluginError: the quantizer changed its own parameters.
     """
     prepared = prepare(x, channel_axis)
-    weights = None if importance is None else _importance(importance, x, channel_axis)
-    scaled, context = Code(quantizer), Context(generator, importance=weights)
+    context = Context(
+        generator,
+        importance=None if importance is None else _importance(importance, x, channel_axis),
+        gram=gram,
+        loss=None if loss is None else lambda y: loss(y.movedim(0, channel_axis) if y.dim() else y),
+    )
+    scaled = Code(quantizer)
     with _same_specification(quantizer) as spec:
         book = pack(scaled.fit(prepared, context) if codebook is None else codebook)
         # the encoder works with what the decoder will have: what it writes into its copy reaches nobody

@@ -102,6 +102,11 @@ def pack(message: Message) -> bytes:
     return packed
 
 
+def schema(message: Message) -> bytes:
+    """The schema block alone: names, kinds, levels, coders. A stream of messages sends it when it changes."""
+    return _schema(message, 0)
+
+
 def nbytes(message: Message) -> int:
     """``len(pack(message))`` without packing; only entropy-coded streams are coded to know their length."""
     return len(_schema(message, 0)) + sum(map(_content_nbytes, _leaves(message)))

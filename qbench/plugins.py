@@ -19,7 +19,7 @@ from typing import Any, get_args
 import pluggy
 
 from . import hookspecs
-from .components import Dataset, Kind, Model, Optimizer, Quantizer, Track
+from .components import Dataset, Kind, Model, Optimizer, Quantizer, Track, Transform
 from .errors import PluginError, QBenchError, UnknownComponentError
 from .fingerprint import fingerprint
 from .schema import NAME_PATTERN, Result, Spec, Target
@@ -33,6 +33,7 @@ _HOOKS: dict[str, tuple[Kind, type]] = {
     "qbench_models": ("model", Model),
     "qbench_datasets": ("dataset", Dataset),
     "qbench_optimizers": ("optimizer", Optimizer),
+    "qbench_transforms": ("transform", Transform),
     "qbench_tracks": ("track", Track),
     "qbench_suites": ("suite", Path),
 }
@@ -49,7 +50,10 @@ class Origin:
 
 @dataclass(frozen=True)
 class Entry:
-    """A component of the catalog: its class (a path for a suite), origin, and hash of its source."""
+    """A component of the catalog: its class (a path for a suite), origin, and hash of its source.
+
+    A wrapper says that it is one, and is found among the quantizers.
+    """
 
     kind: Kind
     name: str
@@ -231,7 +235,7 @@ def _add(found: Catalog, kind: Kind, base: type, component: Any, origin: Origin,
     try:
         _check(kind, base, component, name)
         mark = "" if kind == "suite" else fingerprint(component.__module__)
-        entry = Entry(kind, str(name), component, origin, mark)
+        entry = Entry(getattr(component, "kind", kind), str(name), component, origin, mark)
         if kind == "quantizer":
             for point in component.sweep:
                 component(**point)

@@ -50,8 +50,8 @@ class Spec(Frozen):
 
     >>> str(Spec.parse("uniform:bits=4,range=mse"))
     'uniform(bits=4,range=mse)'
-    >>> Spec.parse("entropy-coded(inner=uniform(bits=4))").parameters["inner"].name
-    'uniform'
+    >>> str(Spec.parse("entropy-coded(uniform(bits=4))"))
+    'entropy-coded(inner=uniform(bits=4))'
     """
 
     name: Name
@@ -106,7 +106,8 @@ def _value_text(value: Any) -> str:
 class _SpecParser:
     """Recursive descent.
 
-    ``spec = name [ '(' pairs ')' | ':' pairs ]``, ``value = spec | number | word | string | list``.
+    ``spec = name [ '(' pairs ')' | ':' pairs ]``, ``pair = key '=' value | spec`` (the key is then ``inner``),
+    ``value = spec | number | word | string | list``.
     """
 
     def __init__(self, text: str) -> None:
@@ -134,8 +135,11 @@ class _SpecParser:
         while not (self.take(end) if end else self.at == len(self.text)):
             if found and not self.take(","):
                 raise self.problem(f"',' or {end!r}" if end else "','")
+            start = self.at
             key = self.word("a parameter name")
-            if not self.take("="):
+            if self.text[self.at : self.at + 1] == "(":
+                self.at, key = start, "inner"
+            elif not self.take("="):
                 raise self.problem("'='")
             if key in found:
                 raise SpecError(f"parameter {key!r} is given twice in {self.text!r}")

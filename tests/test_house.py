@@ -17,14 +17,14 @@ ROOT = Path(qbench.__file__).parent
 # Each module may import what stands above it, and nothing else of the package. One line, one floor.
 FLOORS = [
     ["errors"],
-    ["schema", "places", "packing", "quantities"],
+    ["schema", "places", "packing", "quantities", "straight_through"],
     ["coders", "selection", "environment", "processes", "reporting"],
     ["message", "registry_rows", "migrations"],
     ["components", "registry_file"],
     ["hookspecs", "codec", "registry_exchange", "registry_sql", "fingerprint"],
     ["registry", "plugins", "quantizers", "models", "datasets", "optimizers"],
     ["measuring", "suite", "classifier", "metrics", "layers"],
-    ["training", "decoder"],
+    ["training", "decoder", "channel", "calibration", "transforms"],
     ["baselines"],
     ["workbench"],
     ["tracks"],

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..components import Context, Parameters, Quantizer
+from ..components import Context, Parameters, Quantizer, Wrapper
 from ..message import Message, Stream, map_streams
 from .uniform import Uniform
 
@@ -20,7 +20,7 @@ class EntropyCodedParameters(Parameters):
 
 
 @final
-class EntropyCoded(Quantizer):
+class EntropyCoded(Wrapper):
     """The codes of ``inner`` with every fixed-length stream coded by a range asymmetric numeral system.
 
     The reconstruction is that of ``inner``, value for value; only the bytes change. The codebook stays as is.
@@ -35,18 +35,13 @@ class EntropyCoded(Quantizer):
     sweep = ({}, *({"inner": Uniform(bits=b, granularity="tensor")} for b in (3, 4, 5, 8)))
 
     def fit(self, x: Tensor, *, context: Context) -> Message:
-        return self._inner.fit(x, context=context)
+        return self.inner.fit(x, context=context)
 
     def encode(self, x: Tensor, codebook: Message, *, context: Context) -> Message:
-        return map_streams(self._inner.encode(x, codebook, context=context), _coded)
+        return map_streams(self.inner.encode(x, codebook, context=context), _coded)
 
     def decode(self, codes: Message, codebook: Message, shape: torch.Size) -> Tensor:
-        return self._inner.decode(codes, codebook, shape)
-
-    @property
-    def _inner(self) -> Quantizer:
-        inner: Quantizer = self.parameters.inner
-        return inner
+        return self.inner.decode(codes, codebook, shape)
 
 
 def _coded(stream: Stream) -> Stream:

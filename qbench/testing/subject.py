@@ -58,7 +58,7 @@ class Subject:
 
     def context(self, x: Tensor) -> Context:
         """Everything that a quantizer may find around ``x``, made up: a positive importance, a gram, a loss."""
-        needs = self.quantizer.needs | _inner_needs(self.quantizer)
+        needs = frozenset().union(*(part.needs for part in self.quantizer.parts()))
         importance = 1.5 ** self.gaussian(*x.shape, draw=999).to(x.device)
         features = x[0].numel() if x.dim() > 1 else x.numel()
         return Context(
@@ -139,11 +139,6 @@ def leaves(message: Message) -> Mapping[str, object]:
         else:
             found[name] = value.dtype if isinstance(value, Tensor) else (value.coder, value.levels)
     return found
-
-
-def _inner_needs(quantizer: Quantizer) -> frozenset[str]:
-    inner = nested(quantizer)
-    return frozenset().union(*(q.needs | _inner_needs(q) for q in inner))
 
 
 def _angle_loss(x: Tensor, y: Tensor) -> Tensor:
