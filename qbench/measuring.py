@@ -1,8 +1,9 @@
 """Coding one tensor and measuring what came back."""
 
+import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from . import plugins
 from .codec import Code, Header, from_payload, prepare
 from .components import Context, Quantizer
 from .errors import InputError, PluginError
-from .message import Message, entropy_bits, is_coded, pack, to_device, unpack
+from .message import Message, entropy_bits, is_coded, pack, schema, to_device, unpack
 from .schema import Spec
 
 _CHUNK = 1 << 20
@@ -29,6 +30,7 @@ class Coded:
         static_nbytes: bytes of a codebook that existed before; reported, not amortized into the rate.
         entropy_bits: bits of the counted bytes under an adaptive coder.
         coded: whether a stream is entropy-coded.
+        schema: the block that names the parts of the codes, counted in ``nbytes``.
         encode_seconds: time the quantizer took to encode, without fitting and packing.
     """
 
@@ -37,6 +39,7 @@ class Coded:
     static_nbytes: int
     entropy_bits: float
     coded: bool
+    schema: bytes
     encode_seconds: float
 
 
@@ -105,8 +108,16 @@ def code(
         static_nbytes=len(book) - len(own),
         entropy_bits=entropy_bits(message) + (entropy_bits(unpack(own)[0]) if own else 0.0),
         coded=is_coded(message) or (bool(own) and is_coded(unpack(own)[0])),
+        schema=schema(message),
         encode_seconds=seconds,
     )
+
+
+def stream_nbytes(messages: Sequence[Coded]) -> int:
+    """Bytes of messages sent one after the other to one decoder: a schema is sent only where it changes."""
+    whole = sum(one.nbytes for one in messages)
+    repeated = (len(b.schema) for a, b in itertools.pairwise(messages) if a.schema == b.schema)
+    return whole - sum(repeated)
 
 
 def _importance(importance: Tensor, x: Tensor, channel_axis: int) -> Tensor:

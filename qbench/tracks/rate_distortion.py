@@ -1,20 +1,25 @@
-"""How well a quantizer codes an iid source, or the weights of a trained model, for its bits."""
+"""How well a quantizer codes an iid source, or the tensors of a trained model, for its bits."""
 
 import math
 import time
+from collections.abc import Sequence
 from typing import final
 
 import torch
 from pydantic import Field
 from scipy.special import stdtrit
+from torch import Tensor
 
-from ..components import Parameters, Source, Track
-from ..layers import weight_tensors
+from ..baselines import Baseline
+from ..components import Parameters, Quantizer, Source, Track
 from ..measuring import Coded, Distortion, code, fit
 from ..schema import Cell, Measurement, Outcome, Recipe, Status, derived_seed
 from ..training import Training
 from ..workbench import Workbench
-from .weights import code_weights, rate_class, total
+from . import trained
+from .fidelity import DOT_LENGTH, dot_correlations
+from .trained import quality, throughput
+from .weights import rate_class, total
 
 _TOLERANCE = 0.005
 _CONFIDENCE = 0.999
@@ -29,7 +34,9 @@ class RateDistortionParameters(Parameters):
     fit_elements: int = Field(
         262144, ge=64, le=2**26, description="values that a static codebook is learned from"
     )
-    training: Training | None = Field(None, description="recipe of the models whose weights are coded")
+    pictures: int = Field(16, ge=1, le=4096, description="test pictures whose activations are coded")
+    batches: int = Field(2, ge=1, le=64, description="minibatches whose gradients are coded")
+    training: Training | None = Field(None, description="recipe of the models whose tensors are coded")
 
 
 @final
@@ -40,14 +47,19 @@ class RateDistortion(Track):
       is ``impossible`` iff mean MSE < D(mean R) (1 - max(0.005, t(draws - 1, 0.999) SE)), SE the relative standard
       error between draws and D the source's rate-distortion function or a lower bound on it.
     - weight: every weight tensor of a trained model is coded with a codebook of its own, which counts in full.
+    - activation: the inputs of every layer but the first. The codebook is learned on training pictures and is
+      static; each test picture is a message, whose schema counts once per layer.
+    - gradient: of minibatches at the trained weights, every weight's tensor a message with its own codebook.
 
+    ``dot_correlation`` is the correlation of dot products with those of the quantized tensor: of vectors of two
+    draws (``dot_correlation_both``: both quantized), or of weights with real inputs; mean over layers.
     ``gap_db`` = 10 log10(MSE / D(R)) is how far above the limit a code stays.
     """
 
     name = "rate-distortion"
     reference = "T. Berger, Rate Distortion Theory, 1971"
-    version = 1
-    targets = ("source", "weight")
+    version = 2
+    targets = ("source", "weight", "activation", "gradient")
     Parameters = RateDistortionParameters
 
     def baseline(self, cell: Cell) -> Recipe | None:
@@ -62,7 +74,27 @@ class RateDistortion(Track):
         return 1.0
 
     def run(self, cell: Cell, bench: Workbench) -> Outcome:
-        return self._weights(cell, bench) if cell.target == "weight" else self._source(cell, bench)
+        if cell.target == "source":
+            return self._source(cell, bench)
+        recipe = self.baseline(cell)
+        assert recipe is not None
+        assert cell.quantizer is not None
+        baseline, quantizer = bench.baseline(recipe), bench.quantizer(cell.quantizer)
+        bench.loaded()
+        coded = self._trained(cell, quantizer, baseline, bench)
+        return coded.model_copy(
+            update={"baseline_id": recipe.baseline_id, "baseline_sha256": baseline.sha256}
+        )
+
+    def _trained(self, cell: Cell, quantizer: Quantizer, baseline: Baseline, bench: Workbench) -> Outcome:
+        budget = self.parameters
+        if cell.target == "weight":
+            return trained.weights(quantizer, baseline, budget.pictures, cell.seed, bench)
+        if cell.target == "activation":
+            sizes = budget.pictures, budget.fit_elements
+            return trained.activations(quantizer, baseline, *sizes, cell.seed, bench)
+        size = (budget.training or Training()).batch_size
+        return trained.gradients(quantizer, baseline, budget.batches, size, cell.seed, bench)
 
     def _source(self, cell: Cell, bench: Workbench) -> Outcome:
         assert cell.quantizer is not None
@@ -87,6 +119,7 @@ class RateDistortion(Track):
         limit = source.distortion_limit(rate)
         measurements = {
             **_measurements(found, [[c] for c in coded]),
+            **_correlations(draws, decoded),
             "distortion_limit": Measurement(value=limit, unit="mse"),
             "fit_seconds": Measurement(value=fit_seconds, unit="s", timing=True),
             "static_bytes": Measurement(value=coded[0].static_nbytes, unit="B"),
@@ -101,22 +134,6 @@ class RateDistortion(Track):
             facts={"rate_class": rate_class(coded), "limit": source.limit, "execution": "simulated"},
             status=Status.IMPOSSIBLE if error else Status.OK,
             error=error,
-        )
-
-    def _weights(self, cell: Cell, bench: Workbench) -> Outcome:
-        assert cell.quantizer is not None
-        recipe = self.baseline(cell)
-        assert recipe is not None
-        baseline = bench.baseline(recipe)
-        quantizer = bench.quantizer(cell.quantizer)
-        bench.loaded()
-        found = code_weights(quantizer, weight_tensors(baseline.module), cell.seed, bench)
-        coded = [part.coded for part in found]
-        return Outcome(
-            measurements=_measurements([total([part.distortion for part in found])], [coded]),
-            facts={"rate_class": rate_class(coded), "execution": "simulated", "tensors": len(found)},
-            baseline_id=recipe.baseline_id,
-            baseline_sha256=baseline.sha256,
         )
 
 
@@ -141,24 +158,28 @@ def limit_violation(errors: list[float], limit: float) -> str | None:
     )
 
 
+def _correlations(draws: Sequence[Tensor], decoded: Sequence[Tensor]) -> dict[str, Measurement]:
+    pairs = len(draws) * (draws[0].numel() // DOT_LENGTH)
+    names = ("dot_correlation", "dot_correlation_both")
+    values = dot_correlations(draws, decoded)
+    return {
+        name: Measurement(value=value, unit="1", n=pairs) for name, value in zip(names, values, strict=True)
+    }
+
+
 def _measurements(units: list[Distortion], coded: list[list[Coded]]) -> dict[str, Measurement]:
-    """One sample per unit: a draw of a source, or all weights of a model; ``coded`` holds the messages of each."""
+    """One sample per unit, a draw of a source; ``coded`` holds the messages of each."""
     whole, messages = total(units), [c for part in coded for c in part]
     rates = [8 * sum(c.nbytes for c in part) / unit.count for part, unit in zip(coded, units, strict=True)]
     entropy = [
         sum(c.entropy_bits for c in part) / unit.count for part, unit in zip(coded, units, strict=True)
     ]
-    throughput = whole.count / sum(c.encode_seconds for c in messages) / 1e6
-    sqnr = whole.sqnr_db if math.isfinite(whole.sqnr_db) else None
-    relative = whole.error / whole.energy if whole.energy else None
     return {
         "rate": Measurement.mean(rates, "bit/element"),
         "entropy_rate": Measurement.mean(entropy, "bit/element"),
         "mse": Measurement.mean([unit.mse for unit in units], "mse"),
-        "relative_mse": Measurement(value=relative, unit="1", n=len(units)),
-        "sqnr_db": Measurement(value=sqnr, unit="dB", n=len(units)),
-        "cosine": Measurement(value=whole.cosine, unit="1", n=len(units)),
-        "encode_throughput": Measurement(value=throughput, unit="Melem/s", timing=True),
+        **quality(whole, len(units)),
+        "encode_throughput": throughput(whole.count, messages),
     }
 
 

@@ -1,0 +1,76 @@
+"""Inputs of layers and gradients of weights against a network small enough to do by hand."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from qbench.capture import activations, gradients
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 3, 3, padding=1),
+        nn.BatchNorm2d(3),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.Flatten(),
+        nn.Linear(48, 5),
+    )
+
+
+@pytest.fixture
+def pictures() -> Tensor:
+    return torch.randn(7, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+
+
+def test_a_layers_input_is_what_the_layers_before_it_make(pictures: Tensor) -> None:
+    module = network().train()
+    module[3].eval()
+    found = activations(module, pictures)
+    assert list(found) == ["0.weight", "5.weight"]
+    assert torch.equal(found["0.weight"], pictures)
+    before = module.eval()[:5]
+    assert torch.equal(found["5.weight"], before(pictures).detach())
+
+
+def test_modes_buffers_and_hooks_are_left_as_they_were(pictures: Tensor) -> None:
+    module = network().train()
+    module[1].eval()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    activations(module, pictures)
+    gradients(module, pictures, torch.zeros(7, dtype=torch.long))
+    assert [part.training for part in module] == [True, False, True, True, True, True]
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert not any(part._forward_pre_hooks for part in module.modules())
+    assert all(parameter.grad is None for parameter in module.parameters())
+
+
+def test_a_weight_used_twice_has_both_inputs_and_an_unused_one_none(pictures: Tensor) -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.shared, self.unused = nn.Linear(16, 16), nn.Linear(16, 16)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.shared(self.shared(x.flatten(1)))
+
+    module = Twice()
+    found = activations(module, pictures)
+    assert list(found) == ["shared.weight"]
+    flat = pictures.flatten(1)
+    assert torch.equal(found["shared.weight"], torch.cat([flat, module.shared(flat).detach()]))
+    assert list(gradients(module, pictures, torch.zeros(7, dtype=torch.long))) == ["shared.weight"]
+
+
+def test_the_gradient_of_a_linear_classifier_is_known(pictures: Tensor) -> None:
+    """d/dW of mean cross-entropy of W x is mean (softmax(W x) - onehot) x^T."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(16, 5, bias=False))
+    labels = torch.arange(7) % 5
+    flat = pictures.flatten(1).double()
+    residual = (flat @ module[1].weight.detach().double().T).softmax(1) - nn.functional.one_hot(labels, 5)
+    expected = residual.T @ flat / 7
+    torch.testing.assert_close(
+        gradients(module, pictures, labels)["1.weight"].double(), expected, rtol=1e-5, atol=1e-6
+    )
