@@ -57,7 +57,7 @@ class AdditiveVQ(Quantizer):
         p = self.parameters
         vectors = training_blocks(x, p.dimension)
         count = max(1, min(2**p.bits, len(vectors)))
-        codebooks = residual_codebooks(vectors, p.stages, count, context.generator, p.codebook_dtype)
+        codebooks = residual_codebooks(vectors, p.stages, count, context.generator, p.codebook_dtype, p.width)
         codebooks = least_squares_codebooks(vectors, codebooks, p.width, p.rounds)
         return {"codewords": stored(codebooks, p.codebook_dtype, x.device)}
 

@@ -33,10 +33,10 @@ class ResidualVQParameters(Parameters):
 class ResidualVQ(Quantizer):
     """Every block of d consecutive elements is ``c_1[i_1] + ... + c_M[i_M]``, an index of b bits each.
 
-    Codebook m is learned by k-means (at most 2^17 blocks) from what the greedy choice of the earlier ones leaves; it
-    holds no more codewords than there are blocks. The encoder takes the nearest codeword stage by stage, or keeps the
-    ``width`` best partial sums; the beam never ends worse than the greedy choice. Blocks run along the
-    flattened tensor; zeros fill the last one.
+    Codebook m is learned by k-means (from at most 2^17 vectors) from what the earlier ones leave: the residuals of
+    all paths the encoder keeps. It holds no more codewords than there are blocks. The encoder takes the nearest
+    codeword stage by stage, or keeps the ``width`` best partial sums; the beam never ends worse than the greedy
+    choice. Blocks run along the flattened tensor; zeros fill the last one.
 
     Reference: Juang & Gray 1982, "Multiple Stage Vector Quantization for Speech Coding"; Chen, Guan & Wang
     2010, "Approximate Nearest Neighbor Search by Residual Vector Quantization", section 3.
@@ -57,15 +57,20 @@ class ResidualVQ(Quantizer):
         p = self.parameters
         vectors = training_blocks(x, p.dimension)
         count = max(1, min(2**p.bits, len(vectors)))
-        codebooks = residual_codebooks(vectors, p.stages, count, context.generator, p.codebook_dtype)
+        codebooks = residual_codebooks(
+            vectors, p.stages, count, context.generator, p.codebook_dtype, self._width
+        )
         return {"codewords": codebooks.to(x.device)}
 
     def encode(self, x: Tensor, codebook: Message, *, context: Context) -> Message:
         codebooks = values(codebook, "codewords").float()
-        width = self.parameters.width if self.parameters.search == "beam" else 1
-        codes = beam_search(blocks(x, self.parameters.dimension), codebooks, width)
+        codes = beam_search(blocks(x, self.parameters.dimension), codebooks, self._width)
         return {"codes": Stream(codes, codebooks.shape[1])}
 
     def decode(self, codes: Message, codebook: Message, shape: torch.Size) -> Tensor:
         index = values(codes, "codes").reshape(-1, self.parameters.stages)
         return unblocked(summed(index, values(codebook, "codewords").float()), shape)
+
+    @property
+    def _width(self) -> int:
+        return int(self.parameters.width) if self.parameters.search == "beam" else 1

@@ -74,15 +74,33 @@ def k_means(vectors: Tensor, count: int, generator: torch.Generator, limit: int 
 
 
 def residual_codebooks(
-    vectors: Tensor, stages: int, count: int, generator: torch.Generator, dtype: CodebookDtype
+    vectors: Tensor,
+    stages: int,
+    count: int,
+    generator: torch.Generator,
+    dtype: CodebookDtype,
+    width: int = 1,
 ) -> Tensor:
-    """Codebooks [stages, count, d] as they travel: each by :func:`k_means` from what the greedy code leaves."""
-    codebooks = []
+    """Codebooks [stages, count, d] as they travel, each by :func:`k_means` from what the earlier ones leave.
+
+    With ``width`` 1 that are the residuals of the greedy code, else those of all paths that a beam search keeps.
+    """
+    codebooks: list[Tensor] = []
+    residuals = vectors
     for _ in range(stages):
-        codebooks.append(stored(k_means(vectors, count, generator), dtype, vectors.device))
-        codewords = codebooks[-1].float()
-        vectors = vectors - codewords[nearest(vectors, codewords)]
+        codebooks.append(stored(k_means(residuals, count, generator), dtype, vectors.device))
+        known = torch.stack(codebooks).float()
+        if len(codebooks) < stages:
+            residuals = _left(_strided(vectors, max(1, TRAINING_VECTORS // width)), known, width)
     return torch.stack(codebooks)
+
+
+def _left(vectors: Tensor, codebooks: Tensor, width: int) -> Tensor:
+    """What the codes of the ``width`` best paths leave of the vectors, [n width, d]."""
+    if width == 1 or len(vectors) == 0:
+        return vectors - summed(_greedy(vectors, codebooks), codebooks)
+    parts = torch.split(vectors, max(1, _CHUNK_ENTRIES // (width * codebooks.shape[1])))
+    return torch.cat([_beam(part, codebooks, width)[0].flatten(0, 1) for part in parts])
 
 
 def least_squares_codebooks(vectors: Tensor, codebooks: Tensor, width: int, rounds: int) -> Tensor:
@@ -175,7 +193,7 @@ def beam_search(vectors: Tensor, codebooks: Tensor, width: int) -> Tensor:
     if width == 1 or len(vectors) == 0:
         return greedy
     parts = torch.split(vectors, max(1, _CHUNK_ENTRIES // (width * codebooks.shape[1])))
-    found = torch.cat([_beam(part, codebooks, width) for part in parts])
+    found = torch.cat([_beam(part, codebooks, width)[1][:, 0] for part in parts])
     errors = [(summed(codes, codebooks) - vectors).square().sum(1) for codes in (found, greedy)]
     return torch.where((errors[0] < errors[1])[:, None], found, greedy)
 
@@ -188,8 +206,8 @@ def _greedy(vectors: Tensor, codebooks: Tensor) -> Tensor:
     return torch.stack(codes, 1)
 
 
-def _beam(vectors: Tensor, codebooks: Tensor, width: int) -> Tensor:
-    """Residuals [n, w, d] and codes [n, w, stages so far] of the w best paths, best first."""
+def _beam(vectors: Tensor, codebooks: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Residuals [n, w, d] and codes [n, w, M] of the w best paths, best first."""
     count = codebooks.shape[1]
     residuals, paths = (
         vectors[:, None],
@@ -202,7 +220,7 @@ def _beam(vectors: Tensor, codebooks: Tensor, width: int) -> Tensor:
         parent, code = kept // count, kept % count
         paths = torch.cat([_chosen(paths, parent), code[:, :, None]], 2)
         residuals = _chosen(residuals, parent) - codebook[code]
-    return paths[:, 0]
+    return residuals, paths
 
 
 def _chosen(paths: Tensor, parent: Tensor) -> Tensor:

@@ -16,9 +16,8 @@ def test_a_direct_sum_is_recovered(code):
     """Words of 1/2 about words of 1/64: the nearest coarse word is the right one, the rest follows exactly."""
     coarse = torch.tensor([[0.5, 0.5], [0.5, -0.5], [-0.5, 0.5], [-0.5, -0.5]])
     x = (coarse[:, None] + coarse / 32).reshape(16, 2).repeat(20, 1)
-    for search in ("greedy", "beam"):
-        quantizer = ResidualVQ(stages=2, bits=2, dimension=2, search=search)
-        assert torch.equal(code(quantizer, x).reconstruction, x)
+    quantizer = ResidualVQ(stages=2, bits=2, dimension=2, search="greedy")
+    assert torch.equal(code(quantizer, x).reconstruction, x)
 
 
 def test_every_stage_lowers_the_error(code, gaussian):
@@ -31,17 +30,14 @@ def test_every_stage_lowers_the_error(code, gaussian):
         assert all(after < before for before, after in itertools.pairwise(errors))
 
 
-def test_a_beam_is_never_worse_than_greedy_in_any_block(code, gaussian):
-    """To the rounding of a squared error; 1e-6 of it."""
+def test_a_beam_finds_better_sums_than_the_greedy_choice(code, gaussian):
+    """On data that neither was fitted to, each with the codebooks learned for its own search."""
     fitted, x = gaussian(1 << 14), gaussian(1 << 13, seed=1)
     greedy, beam = (
         squares(x, code(ResidualVQ(bits=6, search=search), x, fitted_on=fitted).reconstruction)
-        .reshape(-1, 8)
-        .sum(1)
         for search in ("greedy", "beam")
     )
-    assert bool((beam <= greedy * (1 + 1e-6)).all())
-    assert float(beam.sum()) < 0.99 * float(greedy.sum())
+    assert float(beam.sum()) < 0.96 * float(greedy.sum())
 
 
 def test_one_stage_is_a_product_code_with_one_codebook(code, gaussian):
