@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api import open_registry, quantizer, run
+    from .channel import Channel
     from .components import (
+        Collective,
         Component,
         Context,
         Dataset,
@@ -20,18 +22,24 @@ if TYPE_CHECKING:
         Quantizer,
         Source,
         Track,
+        Trainable,
+        Transform,
+        Wrapper,
     )
     from .hookspecs import hookimpl
     from .measuring import Measured, decode, measure
     from .message import Message, Stream
     from .quantizers.lattices import Lattice, lattice
     from .schema import Measurement, Outcome, Recipe, Result, Spec
+    from .straight_through import straight_through
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "api": ("open_registry", "quantizer", "run"),
+    "channel": ("Channel",),
     "components": (
+        "Collective",
         "Component",
         "Context",
         "Dataset",
@@ -43,12 +51,16 @@ _HOMES = {
         "Quantizer",
         "Source",
         "Track",
+        "Trainable",
+        "Transform",
+        "Wrapper",
     ),
     "hookspecs": ("hookimpl",),
     "measuring": ("Measured", "decode", "measure"),
     "message": ("Message", "Stream"),
     "quantizers.lattices": ("Lattice", "lattice"),
     "schema": ("Measurement", "Outcome", "Recipe", "Result", "Spec"),
+    "straight_through": ("straight_through",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

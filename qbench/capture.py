@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .classifier import exact_kernels
-from .layers import weight_tensors
+from .layers import LAYERS, weight_tensors
 
 
 def activations(module: nn.Module, images: Tensor) -> dict[str, Tensor]:
@@ -28,7 +28,11 @@ def activations(module: nn.Module, images: Tensor) -> dict[str, Tensor]:
     def keep(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
         seen.setdefault(names[id(layer.weight)], []).append(inputs[0].detach().float())
 
-    layers = [layer for layer in module.modules() if id(layer._parameters.get("weight")) in names]
+    layers = [
+        layer
+        for layer in module.modules()
+        if isinstance(layer, LAYERS) and id(layer._parameters.get("weight")) in names
+    ]
     handles = [layer.register_forward_pre_hook(keep) for layer in layers]
     try:
         with _as_measured(module, images.device), torch.no_grad():

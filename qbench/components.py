@@ -265,11 +265,16 @@ class Model(Component):
 class Transform(Component):
     """A change to a whole network that helps quantization: model in, model out.
 
-    ``stage``: ``before`` its weights are quantized (the function of the network stays as it is) or ``after``.
+    Class attributes:
+        stage: ``before`` its weights are quantized (the function of the network stays as it is) or ``after``.
+        calibrated: whether it looks at the calibration inputs; one that does not is given none.
+
+    A quantized weight keeps its name and its value; whatever else a network holds afterwards counts as stored.
     """
 
     kind = "transform"
     stage: ClassVar[Literal["before", "after"]]
+    calibrated: ClassVar[bool] = False
 
     @abstractmethod
     def apply(self, module: nn.Module, *, calibration: Tensor, original: nn.Module) -> nn.Module:
@@ -302,13 +307,16 @@ class Track(Component):
         version: part of every cell's identity; raised when the meaning of its numbers changes.
         targets: the targets a grid of this track may name.
         provides: what its quantizers find in the context.
-        Parameters: the budget a grid states (``[grid.budget]``), validated by it.
+        extensible: whether a grid takes quantizers beside those its file names (``--quantizer``).
+        Parameters: the budget a grid states (``[grid.budget]``), validated by it. A list ``transforms`` in it holds
+            specifications of transforms, which are resolved and are part of a cell's fingerprint.
     """
 
     kind = "track"
     version: ClassVar[int] = 1
     targets: ClassVar[tuple[Target, ...]]
     provides: ClassVar[frozenset[str]] = frozenset()
+    extensible: ClassVar[bool] = True
 
     @abstractmethod
     def baseline(self, cell: Cell) -> Recipe | None:

@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from .errors import InputError
 
@@ -17,6 +18,7 @@ _KINDS: tuple[tuple[type[nn.Module], LayerKind], ...] = (
     (nn.Conv2d, "conv"),
     (nn.Conv3d, "conv"),
 )
+LAYERS: tuple[type[nn.Module], ...] = tuple(base for base, _ in _KINDS)
 
 
 @dataclass(frozen=True)
@@ -73,3 +75,35 @@ def _fitting(name: str, tensor: Tensor, parameters: Mapping[str, nn.Parameter]) 
         raise InputError(f"parameter {name!r} has shape {tuple(target.shape)}, not {tuple(tensor.shape)}")
     # The target's memory format is kept: another one may add in another order.
     return torch.empty_like(target).copy_(tensor)
+
+
+def unfolded(layer: nn.Module, x: Tensor) -> Tensor:
+    """A layer's input as the vectors that its weight multiplies: [groups, positions, inputs of a group * kernel].
+
+    Of a linear layer every vector along the last axis is a position; of a convolution every place of the kernel
+    in every picture, with its stride, padding and dilation. Within a vector the order is that of the weight.
+    """
+    if isinstance(layer, nn.Linear):
+        return x.reshape(1, -1, x.shape[-1])
+    assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+    axes = len(layer.kernel_size)
+    patches = _padded(layer, x)
+    for axis in range(axes):
+        reach = layer.dilation[axis] * (layer.kernel_size[axis] - 1) + 1
+        patches = patches.unfold(2 + axis, reach, layer.stride[axis])[..., :: layer.dilation[axis]]
+    positions, kernel = range(2, 2 + axes), range(2 + axes, 2 + 2 * axes)
+    moved = patches.permute(1, 0, *positions, *kernel)
+    split = moved.reshape(layer.groups, -1, *moved.shape[1:]).movedim(1, 2 + axes)
+    return split.reshape(layer.groups, x.shape[0] * moved[0, 0].shape[:axes].numel(), -1)
+
+
+def _padded(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor) -> Tensor:
+    widths: list[int] = []
+    for axis in reversed(range(len(layer.kernel_size))):
+        whole = layer.dilation[axis] * (layer.kernel_size[axis] - 1)
+        if layer.padding == "same":
+            widths += [whole // 2, whole - whole // 2]
+        else:
+            widths += [0, 0] if layer.padding == "valid" else 2 * [int(layer.padding[axis])]
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    return functional.pad(x, widths, mode=mode)

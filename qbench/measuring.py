@@ -15,7 +15,7 @@ from .codec import Code, Header, from_payload, prepare
 from .components import Context, Quantizer
 from .errors import InputError, PluginError
 from .message import Message, entropy_bits, is_coded, pack, schema, to_device, unpack
-from .schema import Spec
+from .schema import Spec, derived_seed
 
 _CHUNK = 1 << 20
 
@@ -184,7 +184,7 @@ def measure(
     """
     if not isinstance(x, Tensor) or x.numel() == 0:
         raise InputError("nothing to measure: x must be a tensor with at least one element")
-    generator = torch.Generator(x.device).manual_seed(seed)
+    generator = torch.Generator(x.device).manual_seed(derived_seed("encoder", seed))
     codebook = (
         None if samples is None else fit(quantizer, samples, generator=generator, channel_axis=channel_axis)
     )

@@ -255,7 +255,7 @@ class Status(StrEnum):
     """How a cell ended. Only ``ok`` is reused; every other one is kept and run again with ``--retry-failed``."""
 
     OK = "ok"
-    IMPOSSIBLE = "impossible"  # better than a physical limit: the code, not the method, is wrong
+    IMPOSSIBLE = "impossible"  # beats a physical limit or contradicts a known value: the code is wrong
     INVALID = "invalid"  # NaN, infinity or a wrong shape came out of the decoder
     ERROR = "error"  # an exception
     CRASHED = "crashed"  # the process ended without a word

@@ -63,6 +63,22 @@ def test_a_weight_used_twice_has_both_inputs_and_an_unused_one_none(pictures: Te
     assert list(gradients(module, pictures, torch.zeros(7, dtype=torch.long))) == ["shared.weight"]
 
 
+def test_an_embedding_that_shares_a_layers_weight_is_no_layer() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding, self.head = nn.Embedding(5, 3), nn.Linear(3, 5, bias=False)
+            self.head.weight = self.embedding.weight
+
+        def forward(self, tokens: Tensor) -> Tensor:
+            return self.head(self.embedding(tokens))
+
+    module, tokens = Tied(), torch.tensor([1, 4])
+    found = activations(module, tokens)
+    assert list(found) == ["head.weight"]
+    assert torch.equal(found["head.weight"], module.embedding(tokens).detach())
+
+
 def test_the_gradient_of_a_linear_classifier_is_known(pictures: Tensor) -> None:
     """d/dW of mean cross-entropy of W x is mean (softmax(W x) - onehot) x^T."""
     torch.manual_seed(0)

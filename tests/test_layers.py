@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from qbench.errors import InputError
-from qbench.layers import swapped_weights, weight_tensors
+from qbench.layers import swapped_weights, unfolded, weight_tensors
 
 
 class Shared(nn.Module):
@@ -87,3 +87,33 @@ def test_what_does_not_fit_changes_nothing(name: str, tensor: torch.Tensor, mess
     with pytest.raises(InputError, match=message):
         swap.__enter__()
     assert torch.equal(layer.weight, before)
+
+
+CONVOLUTIONS = [
+    nn.Conv2d(3, 4, 3, padding=1),
+    nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(0, 3), dilation=(1, 2), groups=2),
+    nn.Conv2d(4, 4, 3, groups=4, padding="same", dilation=2),
+    nn.Conv2d(2, 3, 3, padding=2, padding_mode="reflect"),
+    nn.Conv2d(2, 3, 3, padding=(1, 2), padding_mode="circular"),
+    nn.Conv2d(2, 3, 5, padding="valid"),
+    nn.Conv1d(4, 6, 3, stride=3, padding=1, groups=2),
+    nn.Conv3d(2, 4, (1, 2, 3), padding=1, stride=(2, 1, 1)),
+]
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+@pytest.mark.parametrize("layer", [*CONVOLUTIONS, nn.Conv2d(2, 2, (2, 4), padding="same")], ids=repr)
+def test_a_convolution_is_its_weight_times_the_unfolded_input(layer: nn.Module) -> None:
+    axes = layer.weight.dim() - 2
+    x = torch.randn(2, layer.in_channels, *(6, 7, 8)[-axes:], generator=torch.Generator().manual_seed(0))
+    rows = unfolded(layer, x.to(memory_format=torch.channels_last) if axes == 2 else x)
+    weight = layer.weight.detach().reshape(layer.groups, -1, rows.shape[-1])
+    found = (weight @ rows.mT).reshape(layer.out_channels, -1)
+    with torch.no_grad():
+        expected = layer(x) - layer.bias.view(-1, *[1] * axes)
+    torch.testing.assert_close(found, expected.movedim(1, 0).flatten(1), rtol=1e-4, atol=1e-5)
+
+
+def test_a_linear_layer_multiplies_every_vector_of_the_last_axis() -> None:
+    x = torch.arange(24.0).reshape(2, 3, 4)
+    assert torch.equal(unfolded(nn.Linear(4, 2), x), x.reshape(1, 6, 4))

@@ -13,7 +13,9 @@ from torch import Tensor
 
 import qbench
 from qbench import Stream, cli, codec, plugins
+from qbench.components import Trainable
 from qbench.errors import QBenchError
+from qbench.straight_through import straight_through
 from qbench.testing import (
     ContractError,
     NotApplicable,
@@ -202,6 +204,45 @@ class ShrinksOnAverage(Sound):
         return super().encode(0.97 * x + dither * codebook["scale"], codebook, context=context)
 
 
+class Learned(Sound, Trainable):
+    """What the toys of training differ from: the gradient of clipping, and of the levels as they stand."""
+
+    def surrogate(self, x, codebook, *, context):
+        scale = codebook["scale"]
+        hard = self.decode(self.encode(x.detach(), codebook, context=context), codebook, x.shape)
+        return straight_through(self.smooth(x, scale), hard.detach())
+
+    def smooth(self, x, scale):
+        return torch.minimum(torch.maximum(x, -8 * scale), 7 * scale)
+
+
+class TrainsOnTheSmoothValue(Learned):
+    def surrogate(self, x, codebook, *, context):
+        return self.smooth(x, codebook["scale"])
+
+
+class TrainsNothing(Learned):
+    def surrogate(self, x, codebook, *, context):
+        return super().surrogate(x, codebook, context=context).detach()
+
+
+class TrainsTheScaleAlone(Learned):
+    def smooth(self, x, scale):
+        return super().smooth(x.detach(), scale)
+
+
+class HasASteepSpot(Learned):
+    def smooth(self, x, scale):
+        return x.sign() * x.abs().sqrt()
+
+
+class TeachesItself(Learned):
+    def surrogate(self, x, codebook, *, context):
+        y = super().surrogate(x, codebook, context=context)
+        codebook["scale"].data.mul_(0.99)
+        return y
+
+
 FAULTS = {
     AimsNowhere: "description",
     RepeatsItself: "description",
@@ -223,6 +264,11 @@ FAULTS = {
     KnowsTheTensor: "not-below-the-limit",
     ClaimsToBeUnbiased: "unbiased",
     ShrinksOnAverage: "unbiased",
+    TrainsOnTheSmoothValue: "surrogate",
+    TrainsNothing: "surrogate",
+    TrainsTheScaleAlone: "surrogate",
+    HasASteepSpot: "surrogate",
+    TeachesItself: "surrogate",
 }
 
 
@@ -234,6 +280,13 @@ def test_a_fault_is_caught_by_the_check_that_is_meant_for_it(kind: type[qbench.Q
     assert detail.startswith("toy: ") or kind is HidesInTheHeader
     assert "\n" not in detail
     assert "; " in detail
+
+
+def test_what_a_surrogate_learns_is_said() -> None:
+    report = check_quantizer(Learned())
+    assert report.ok
+    assert report.findings[-1].detail == "learns scale beside x"
+    assert check_quantizer(Sound()).findings[-1].status == "skipped"
 
 
 def test_every_check_has_a_toy_that_fails_it() -> None:

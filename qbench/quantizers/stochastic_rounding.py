@@ -54,10 +54,8 @@ class StochasticRounding(Quantizer):
         scale = load_scale(values(own or codebook, "scale"))
         require_rows(rows, scale, self.name)
         exact = divide(rows, scale).clamp(-self.steps, self.steps)
-        below = exact.floor()
-        draw = torch.rand(rows.shape, generator=context.generator, device=rows.device, dtype=torch.float32)
-        rounded = below + (draw < exact - below) + self.steps
-        return {"codes": Stream(self.layout.join(rounded, x.shape), 2 * self.steps + 1), **own}
+        codes = round_at_random(exact, context.generator) + self.steps
+        return {"codes": Stream(self.layout.join(codes, x.shape), 2 * self.steps + 1), **own}
 
     def decode(self, codes: Message, codebook: Message, shape: torch.Size) -> Tensor:
         scale = load_scale(values(codes if self.layout.per_group else codebook, "scale"))
@@ -67,3 +65,10 @@ class StochasticRounding(Quantizer):
     def _scales(self, rows: Tensor) -> Message:
         _, high = minmax(rows, symmetric=True)
         return {"scale": store_scale(high / self.steps, "float16")}
+
+
+def round_at_random(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Each value rounded up with probability its fractional part, else down: the mean is the value itself."""
+    below = x.floor()
+    draw = torch.rand(x.shape, generator=generator, device=x.device, dtype=torch.float32)
+    return below + (draw < x - below)

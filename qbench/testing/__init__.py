@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, final
 
 from ..components import Quantizer
-from . import coding, inputs
+from . import coding, inputs, training
 from .subject import ContractError, NotApplicable, Subject, twin
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ _CHECKS: dict[str, Callable[[Subject], str | None]] = {
     "decodes-elsewhere": coding.decodes_elsewhere,
     "not-below-the-limit": coding.not_below_the_limit,
     "unbiased": coding.unbiased,
+    "surrogate": training.surrogate,
 }
 
 

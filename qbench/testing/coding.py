@@ -149,7 +149,7 @@ def arguments_untouched(subject: Subject) -> None:
 
 def static_codebook(subject: Subject) -> None:
     """A codebook fitted on one tensor codes another one; values beyond the fitted range stay finite."""
-    samples, x = subject.gaussian(2048), subject.gaussian(2048, draw=1)
+    samples, x = subject.values(2048), subject.values(2048, draw=1)
     with subject.trying("fitting 2048 values"):
         book = subject.fit(samples)
     other = subject.through(x, "another tensor than the codebook was fitted on", codebook=book)
@@ -159,7 +159,7 @@ def static_codebook(subject: Subject) -> None:
     cases = {
         "values 100 times beyond the fitted range": x * 100,
         "one value far beyond the fitted range": outlier,
-        "zeros under a codebook fitted on others": torch.zeros(2048),
+        "zeros under a codebook fitted on others": torch.zeros_like(x),
         "fewer values than the codebook was fitted on": x[:600],
     }
     for what, case in cases.items():
@@ -196,10 +196,10 @@ def header_says_nothing(subject: Subject) -> str | None:
 
 def not_below_the_limit(subject: Subject) -> None:
     """Mean squared error on a Gaussian is at least D(R) = 4^-R, by the gate of the rate-distortion track."""
-    book = subject.fit(subject.gaussian(8192))
+    book = subject.fit(subject.values(8192))
     errors, counted, size = [], 0, 4096
     for draw in range(1, _DRAWS + 1):
-        x = subject.gaussian(size, draw=draw)
+        x = subject.values(size, draw=draw)
         sent = subject.send(x, codebook=book)
         errors.append(float((x - subject.receive(sent.payload)).double().square().mean()))
         counted += nbytes(sent.codes)

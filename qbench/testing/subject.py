@@ -1,5 +1,6 @@
 """What is checked: a quantizer with the data, contexts and seeds of the contract kit."""
 
+import functools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from ..codec import Code, Header, from_payload, prepare
 from ..components import Context, Quantizer
 from ..errors import QBenchError
 from ..message import Message, pack
+from ..schema import derived_seed
 
 _FINITE = "every finite tensor must come back finite, in its shape: treat this case in fit or encode"
 
@@ -53,6 +55,11 @@ class Subject:
         generator = torch.Generator().manual_seed(1000 * self.seed + draw)
         return torch.randn(shape, generator=generator, dtype=torch.float32)
 
+    def values(self, count: int, *, draw: int = 0) -> Tensor:
+        """So many Gaussian values in a row, or in rows of 64 where a gram would have their square."""
+        x = self.gaussian(count, draw=draw)
+        return x.reshape(-1, 64) if any("gram" in part.needs for part in self.quantizer.parts()) else x
+
     def fail(self, what: str, required: str) -> NoReturn:
         raise ContractError(f"{self.quantizer}: {' '.join(what.split())}; {required}")
 
@@ -62,7 +69,7 @@ class Subject:
         importance = 1.5 ** self.gaussian(*x.shape, draw=999).to(x.device)
         features = x[0].numel() if x.dim() > 1 else x.numel()
         return Context(
-            torch.Generator(x.device).manual_seed(self.seed),
+            torch.Generator(x.device).manual_seed(derived_seed("encoder", self.seed)),
             importance=importance if "importance" in needs else None,
             gram=_gram(features).to(x.device) if "gram" in needs else None,
             loss=(lambda y: _angle_loss(x, y)) if "loss" in needs else None,
@@ -146,6 +153,7 @@ def _angle_loss(x: Tensor, y: Tensor) -> Tensor:
     return 1 - torch.cosine_similarity(x.double().reshape(-1), y.double().reshape(-1), dim=0, eps=1e-300)
 
 
+@functools.cache
 def _gram(features: int) -> Tensor:
     """Second moments of twice as many Gaussian inputs as there are features, [features, features]."""
     generator = torch.Generator().manual_seed(0)

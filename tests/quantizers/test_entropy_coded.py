@@ -35,7 +35,7 @@ def test_switches_every_fixed_stream_and_no_other(gaussian):
     codes = EntropyCoded(inner=Uniform(scheme="asymmetric")).encode(x, {}, context=context)
     assert [codes[name].coder for name in ("codes", "zero_point")] == ["rans", "rans"]
     assert is_coded(codes)
-    assert EntropyCoded(inner=TopK()).encode(x, {}, context=context)["gaps"].coder == "elias"
+    assert EntropyCoded(inner=TopK(positions="elias")).encode(x, {}, context=context)["gaps"].coder == "elias"
 
 
 def test_nests_in_the_specification():

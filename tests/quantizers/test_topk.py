@@ -5,6 +5,7 @@ import torch
 from scipy import stats
 
 from qbench.quantizers.topk import TopK
+from qbench.testing import parametrize_checks
 
 
 def test_keeps_the_largest_by_hand(code):
@@ -16,7 +17,8 @@ def test_keeps_the_largest_by_hand(code):
 def test_of_equal_magnitudes_the_first_are_kept(code):
     x = torch.tensor([0.25, -0.5, 0.5, 0.75, -0.5, 0.5])
     assert code(TopK(fraction=0.5), x).reconstruction.tolist() == [0, -0.5, 0.5, 0.75, 0, 0]
-    assert code(TopK(fraction=0.5), torch.zeros(6)).codes["gaps"].values.tolist() == [0, 0, 0]
+    zeros = code(TopK(fraction=0.5, positions="elias"), torch.zeros(6))
+    assert zeros.codes["gaps"].values.tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -55,10 +57,42 @@ def test_energy_left_out_of_a_gaussian(code, gaussian, fraction):
     assert abs(mse - (1 - fraction - 2 * t * stats.norm.pdf(t))) < 4 * standard_error
 
 
-def test_positions_cost_little_more_than_their_entropy(code, gaussian):
-    """h(f) / f = 8.08 bits for each position at f = .01; the Elias delta code takes under 12."""
+@pytest.mark.parametrize("positions", ["index", "bitmap", "elias", "rans", "shortest"])
+@pytest.mark.parametrize("fraction", [0.001, 0.1, 1.0])
+def test_the_coding_changes_bytes_alone(code, gaussian, fraction, positions):
+    x = gaussian(5000)
+    found = code(TopK(fraction=fraction, positions=positions), x).reconstruction
+    assert torch.equal(found, code(TopK(fraction=fraction, positions="index"), x).reconstruction)
+
+
+@pytest.mark.parametrize("fraction", [0.001, 0.01, 0.1, 0.5])
+def test_positions_cost_little_more_than_their_entropy(code, gaussian, fraction):
+    """n h(f) bits, by the binary entropy, within 2 % and 60 bytes; at most log2(n + 1) of them tell k."""
     n = 1 << 18
-    coded = code(TopK(fraction=0.01), gaussian(n))
+    coded = code(TopK(fraction=fraction), gaussian(n))
+    k = coded.codes["values"].numel()
+    entropy = n * float(stats.entropy([k / n, 1 - k / n], base=2))
+    assert entropy - 40 < 8 * coded.nbytes - 32 * k < 1.02 * entropy + 8 * 60
+
+
+def test_elias_positions_take_under_twelve_bits(code, gaussian):
+    """Of h(f) / f = 8.08 bits for each position at f = .01."""
+    n = 1 << 18
+    coded = code(TopK(fraction=0.01, positions="elias"), gaussian(n))
     bits = 8 * coded.nbytes / coded.codes["values"].numel() - 32
     assert 8.08 < bits < 12
     assert coded.codes["gaps"].coder == "elias"
+
+
+def test_index_bits_by_hand(code, gaussian):
+    """Ten float32; six of 10 bits in 8 bytes and four in 5; schema 1 + (7 + 1) + (6 + 3), shape 1 + 1, count 1."""
+    coded = code(TopK(fraction=0.01, positions="index"), gaussian(1024))
+    assert coded.nbytes == 40 + 13 + 18 + 3
+
+
+@parametrize_checks(
+    [TopK(**point) for point in TopK.sweep]
+    + [TopK(fraction=0.05, positions=p) for p in ("index", "bitmap", "elias", "rans")]
+)
+def test_contract(quantizer, check):
+    check(quantizer)
