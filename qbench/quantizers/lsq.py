@@ -1,0 +1,98 @@
+"""Learned step size: uniform levels whose step is trained with the weights."""
+
+import math
+from typing import Literal, Self, final
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from ..components import Context, Parameters, Quantizer, Trainable
+from ..message import Message, Stream
+from ..straight_through import straight_through
+from .reading import values
+from .scaling import Layout, divide, least_squares, require_rows
+from .surrogates import hard, scaled_gradient
+
+
+class LSQParameters(Parameters):
+    bits: int = Field(4, ge=1, le=8, description="bits per code")
+    signed: bool = Field(True, description="levels on both sides of zero, or from zero up")
+    granularity: Literal["tensor", "channel"] = Field("tensor", description="which elements share a step")
+    initial: Literal["mean-magnitude", "mse"] = Field(
+        "mean-magnitude", description="the step before it is trained: the paper's, or of least squared error"
+    )
+
+    @model_validator(mode="after")
+    def _one_bit_has_two_signs(self) -> Self:
+        if self.bits == 1 and self.signed:
+            raise ValueError("one signed bit has no positive level; use signed=false or bits of 2 to 8")
+        return self
+
+
+@final
+class LSQ(Quantizer, Trainable):
+    """``x^ = s round(clip(x / s, -Q_N, Q_P))`` with a learned step s.
+
+    Signed: Q_N = 2^(b-1), Q_P = 2^(b-1) - 1; unsigned: Q_N = 0, Q_P = 2^b - 1. The codebook is ``step``, float32, [1]
+    or [channels], at first ``2 mean |x| / sqrt(Q_P)``.
+
+    In training, with v = x / s inside -Q_N < v < Q_P: ``dx^/dx = 1`` and ``dx^/ds = round(v) - v``; at or below -Q_N
+    and at or above Q_P: 0, and -Q_N and Q_P. The gradient of s is multiplied by ``1 / sqrt(N Q_P)``, N elements
+    that share the step; for activations N counts one sample, if ``context.public["samples"]`` says how many x holds.
+
+    Reference: Esser et al. 2020, "Learned Step Size Quantization", eq. 1 to 5 and section 2.1 and 2.2.
+    """
+
+    name = "lsq"
+    reference = "Esser et al. 2020, eq. 1-5 (arXiv:1902.08153)"
+    targets = ("source", "weight", "activation")
+    Parameters = LSQParameters
+    sweep = ({"bits": 2}, {"bits": 3}, {"bits": 4}, {"bits": 4, "initial": "mse"})
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.parameters.granularity)
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """Q_N and Q_P."""
+        bits = self.parameters.bits
+        return (2 ** (bits - 1), 2 ** (bits - 1) - 1) if self.parameters.signed else (0, 2**bits - 1)
+
+    def fit(self, x: Tensor, *, context: Context) -> Message:
+        highest = self.ends[1]
+        if self.parameters.initial == "mean-magnitude":
+            return {"step": 2 * self.layout.means(x.abs()) / math.sqrt(highest)}
+        rows = self.layout.split(x)
+        _, high = least_squares(rows, True, lambda _, high: self._squared_error(rows, high / highest))
+        return {"step": high / highest}
+
+    def encode(self, x: Tensor, codebook: Message, *, context: Context) -> Message:
+        rows, step = self.layout.split(x), values(codebook, "step")
+        require_rows(rows, step, self.name)
+        codes = self.layout.join(self._rounded(rows, step), x.shape)
+        return {"codes": Stream(codes + self.ends[0], 2**self.parameters.bits)}
+
+    def decode(self, codes: Message, codebook: Message, shape: torch.Size) -> Tensor:
+        rows = self.layout.split(values(codes, "codes").float().reshape(shape) - self.ends[0])
+        return self.layout.join(rows * values(codebook, "step")[:, None], shape)
+
+    def surrogate(self, x: Tensor, codebook: Message, *, context: Context) -> Tensor:
+        rows, (lowest, highest) = self.layout.split(x), self.ends
+        count = rows.shape[1] / (context.public or {}).get("samples", 1)
+        step = scaled_gradient(values(codebook, "step"), 1 / math.sqrt(count * highest))
+        v = divide(rows, step)
+        inside = (v > -lowest) & (v < highest)
+        rounded = torch.where(inside, straight_through(v, v.round()), v.detach().clamp(-lowest, highest))
+        soft = self.layout.join(rounded * step[:, None], x.shape)
+        return straight_through(soft, hard(self, x, codebook, context))
+
+    def _rounded(self, rows: Tensor, step: Tensor) -> Tensor:
+        lowest, highest = self.ends
+        return divide(rows, step).clamp(-lowest, highest).round()
+
+    def _squared_error(self, rows: Tensor, step: Tensor) -> Tensor:
+        error = self._rounded(rows, step) * step[:, None] - rows
+        squares: Tensor = torch.linalg.vecdot(error, error)
+        return squares
