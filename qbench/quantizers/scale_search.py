@@ -1,0 +1,29 @@
+"""The scale of least error on a sample, for codes whose error has many local minima in it."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def best_scale(errors: Callable[[Tensor], Tensor], least: float, largest: float) -> float:
+    """The scale s of least ``errors(s)`` in [least, 2^(1/4) largest], to 2^(1/32).
+
+    ``errors`` takes scales [k], float32, on the CPU, and gives an error for each. A grid over the whole range in
+    steps of 2^(1/4), then one in steps of 2^(1/16) around its best; ties go to the smaller scale.
+    """
+    steps = math.ceil(4 * math.log2(largest / least)) + 1
+    coarse = _best(errors, [least * 2 ** (k / 4) for k in range(steps)])
+    return _best(errors, [coarse * 2 ** (k / 16) for k in range(-3, 4)])
+
+
+def _best(errors: Callable[[Tensor], Tensor], scales: list[float]) -> float:
+    return scales[int(errors(torch.tensor(scales, dtype=torch.float32)).argmin())]
+
+
+def strided(rows: Tensor, limit: int) -> Tensor:
+    """At most ``limit`` of the rows, equally spaced."""
+    if len(rows) <= limit:
+        return rows
+    return rows[torch.arange(limit, device=rows.device) * len(rows) // limit]
