@@ -10,7 +10,7 @@ from torch import Tensor
 from ..errors import InputError
 
 Granularity = Literal["tensor", "channel", "group"]
-Range = Literal["minmax", "percentile", "mse"]
+Range = Literal["minmax", "percentile", "mse", "learned"]
 ScaleDtype = Literal["float16", "float32"]
 
 # A float16 scale counts in units of 2^-10, from 2^-34 to 64: the step of a small row lies far below 1.

@@ -1,48 +1,24 @@
 """Uniform quantization: equally spaced levels, the affine map x ~ scale * (code - zero_point)."""
 
-from typing import Literal, Self, final
+from collections.abc import Callable
+from typing import final
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
-from ..components import Context, Parameters, Quantizer
+from ..components import Context, Quantizer
+from ..errors import InputError
 from ..message import Message, Stream
+from .affine import AffineGrid, AffineParameters, range_of
+from .learned_range import learned_range
 from .reading import values
-from .scaling import (
-    Granularity,
-    Layout,
-    Range,
-    ScaleDtype,
-    divide,
-    least_squares,
-    load_scale,
-    minmax,
-    percentile,
-    require_rows,
-    store_scale,
-)
-
-# Of 2^b levels so many steps fewer lie between the ends of the range.
-_UNUSED_STEPS = {"symmetric": 2, "asymmetric": 1, "midrise": 0}
+from .scaling import Layout, Range, percentile, require_rows
 
 
-class UniformParameters(Parameters):
-    bits: int = Field(4, ge=1, le=16, description="bits per code")
-    scheme: Literal["symmetric", "asymmetric", "midrise"] = Field(
-        "symmetric", description="where the levels lie about zero"
-    )
-    granularity: Granularity = Field("group", description="which elements share a scale")
-    group_size: int = Field(64, ge=1, le=2**20, description="elements per group, for granularity=group")
+class UniformParameters(AffineParameters):
     range: Range = Field("minmax", description="how the range is chosen")
     percentile: float = Field(99.9, gt=50, le=100, description="percent inside, for range=percentile")
-    scale_dtype: ScaleDtype = Field("float16", description="how a scale is stored")
-
-    @model_validator(mode="after")
-    def _one_bit_has_two_signs(self) -> Self:
-        if self.bits == 1 and self.scheme == "symmetric":
-            raise ValueError("one symmetric bit has no positive level; use scheme=midrise or bits of 2 to 16")
-        return self
 
 
 @final
@@ -56,12 +32,15 @@ class Uniform(Quantizer):
     - asymmetric: scale = (high - low) / (2^b - 1), zero_point = round(-low / scale), stored in b bits.
     - midrise: scale = (high - low) / 2^b, zero_point = (2^b - 1) / 2: levels +-(k + 1/2) scale.
 
-    ``range`` takes the extremes, a percentile, or the ends of least squared error. Scales per tensor or
-    channel are fitted, scales per group decided while encoding. What lies outside the range is clipped.
+    ``range`` takes the extremes, a percentile, the ends of least squared error, or ends learned by gradient
+    descent (``learned``): on the layer's loss where the context has one, else on the squared error, weighted by
+    the importance where there is one. A learned range is never worse than the extremes by what it was learned
+    on. Scales per tensor or channel are fitted, scales per group decided while encoding. What lies outside the
+    range is clipped.
 
     Reference: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
     Integer-Arithmetic-Only Inference", eq. 1; midrise with the best step: Max 1960, "Quantizing for Minimum
-    Distortion", table II.
+    Distortion", table II; learned clipping: Shao et al. 2023, "OmniQuant", eq. 2-3.
     """
 
     name = "uniform"
@@ -75,66 +54,53 @@ class Uniform(Quantizer):
 
     @property
     def layout(self) -> Layout:
-        return Layout(self.parameters.granularity, self.parameters.group_size)
+        layout: Layout = self.parameters.layout
+        return layout
 
     @property
-    def levels(self) -> int:
-        return int(2**self.parameters.bits)
+    def grid(self) -> AffineGrid:
+        grid: AffineGrid = self.parameters.grid
+        return grid
 
     def fit(self, x: Tensor, *, context: Context) -> Message:
-        return {} if self.layout.per_group else self._scales(self.layout.split(x))
+        return {} if self.layout.per_group else self._scales(x, context)
 
     def encode(self, x: Tensor, codebook: Message, *, context: Context) -> Message:
         rows = self.layout.split(x)
-        own = self._scales(rows) if self.layout.per_group else {}
-        scale, zero_point = self._affine(own or codebook)
+        own = self._scales(x, context) if self.layout.per_group else {}
+        scale, zero_point = self.grid.read(own or codebook)
         require_rows(rows, scale, self.name)
-        codes = self.layout.join(self._codes(rows, scale, zero_point), x.shape)
-        return {"codes": Stream(codes, self.levels), **own}
+        codes = self.layout.join(self.grid.codes(rows, scale, zero_point), x.shape)
+        return {"codes": Stream(codes, self.grid.levels), **own}
 
     def decode(self, codes: Message, codebook: Message, shape: torch.Size) -> Tensor:
-        scale, zero_point = self._affine(codes if self.layout.per_group else codebook)
+        scale, zero_point = self.grid.read(codes if self.layout.per_group else codebook)
         rows = self.layout.split(values(codes, "codes").float().reshape(shape))
-        return self.layout.join((rows - zero_point[:, None]) * scale[:, None], shape)
+        return self.layout.join(self.grid.points(rows, scale, zero_point), shape)
 
-    def _scales(self, rows: Tensor) -> Message:
-        scale, zero_point = self._grid(*self._range(rows))
-        if self.parameters.scheme == "asymmetric":
-            return {"scale": scale, "zero_point": Stream(zero_point, self.levels)}
-        return {"scale": scale}
+    def _scales(self, x: Tensor, context: Context) -> Message:
+        return self.grid.message(*self.grid.spanning(*self._range(x, context)))
 
-    def _range(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        symmetric = self.parameters.scheme != "asymmetric"
-        if self.parameters.range == "mse":
-            return least_squares(rows, symmetric, lambda low, high: self._squared_error(rows, low, high))
-        if self.parameters.range == "percentile":
-            return percentile(rows, symmetric, self.parameters.percentile)
-        return minmax(rows, symmetric)
+    def _range(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        rows, choice = self.layout.split(x), self.parameters.range
+        if choice == "percentile":
+            return percentile(rows, self.grid.symmetric, self.parameters.percentile)
+        if choice == "learned" and x.numel():
+            return learned_range(rows, self.grid, self._loss(x, context))
+        return range_of(rows, self.grid, "mse" if choice == "mse" else "minmax")
 
-    def _grid(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        steps = self.levels - _UNUSED_STEPS[self.parameters.scheme]
-        scale = store_scale((high - low) / steps, self.parameters.scale_dtype)
-        if self.parameters.scheme == "asymmetric":
-            return scale, divide(-low[:, None], load_scale(scale))[:, 0].round().clamp(0, self.levels - 1)
-        return scale, self._fixed_zero_point(low)
-
-    def _fixed_zero_point(self, like: Tensor) -> Tensor:
-        middle = self.levels if self.parameters.scheme == "symmetric" else self.levels - 1
-        return torch.full_like(like, middle / 2)
-
-    def _affine(self, scales: Message) -> tuple[Tensor, Tensor]:
-        scale = load_scale(values(scales, "scale"))
-        if self.parameters.scheme == "asymmetric":
-            return scale, values(scales, "zero_point").float()
-        return scale, self._fixed_zero_point(scale)
-
-    def _codes(self, rows: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
-        return divide(rows, scale).add_(zero_point[:, None]).round_().clamp_(0, self.levels - 1)
-
-    def _squared_error(self, rows: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        stored, zero_point = self._grid(low, high)
-        scale = load_scale(stored)
-        codes = self._codes(rows, scale, zero_point)
-        error = codes.sub_(zero_point[:, None]).mul_(scale[:, None]).sub_(rows)
-        squares: Tensor = torch.linalg.vecdot(error, error)
-        return squares
+    def _loss(self, x: Tensor, context: Context) -> Callable[[Tensor], Tensor]:
+        """What a range is learned on, a function of reconstructed rows: one value, or one for each row."""
+        loss, importance = context.loss, context.importance
+        if loss is not None:
+            return lambda rows: loss(self.layout.join(rows, x.shape))
+        target = self.layout.split(x)
+        if importance is None:
+            return lambda rows: (rows - target).square().sum(1)
+        if importance.shape != x.shape:
+            raise InputError(
+                f"{self.name}: the importance has shape {tuple(importance.shape)}, the tensor {tuple(x.shape)}; "
+                "give one weight per element, channel axis first"
+            )
+        weights = self.layout.split(importance)
+        return lambda rows: (weights * (rows - target).square()).sum(1)

@@ -60,6 +60,25 @@ def test_uniform_input_has_a_twelfth_of_a_squared_step(code, scheme, bits, z_sco
     assert float((x - decoded).abs().max()) <= step / 2 * 1.01
 
 
+@pytest.mark.parametrize("bits", range(1, 17))
+@pytest.mark.parametrize("group_size", [32, 100])
+def test_asymmetric_groups_of_any_bits(code, gaussian, bits, group_size):
+    """b + 16/g + b/g bits, and nowhere more than half a step off: a range that is shifted by a fraction of a step
+    loses nothing. At 16 bits code + zero_point has 8 bits behind the point: 1 % of step / 2.
+
+    Counts, names and the last bytes take 400 bits at most. The scales here are those of the extremes, rounded up.
+    """
+    x = gaussian(100, 200) + torch.linspace(-4, 4, 100)[:, None]
+    coded = code(Uniform(bits=bits, scheme="asymmetric", group_size=group_size), x)
+    expected = x.numel() * (bits + (16 + bits) / group_size)
+    assert expected < 8 * coded.nbytes <= expected + 400
+    rows = x.reshape(-1, group_size)
+    low, high = rows.amin(1).clamp(max=0), rows.amax(1).clamp(min=0)
+    step = ((high - low) / (2**bits - 1) * (1 + 2**-10))[:, None]
+    error = (coded.reconstruction.reshape(rows.shape) - rows).abs()
+    assert bool((error <= step / 2 * 1.01).all())
+
+
 def test_levels_lie_where_the_scheme_says(code):
     x = torch.linspace(-0.75, 0.75, 1001)
     found = {
@@ -160,7 +179,7 @@ def test_codebook_of_other_channels_is_refused(code, gaussian):
         ({"bits": 1}, "one symmetric bit has no positive level"),
         ({"bits": 17}, "bits=17"),
         ({"group_size": 0}, "group_size=0"),
-        ({"range": "max"}, "'minmax', 'percentile' or 'mse'"),
+        ({"range": "max"}, "'minmax', 'percentile', 'mse' or 'learned'"),
         ({"width": 4}, "no parameter 'width'; it has: bits, scheme"),
     ],
 )
