@@ -7,11 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..calibration import Calibration, Given
+from ..codec import from_payload
 from ..components import Quantizer
 from ..layers import Weight
 from ..measuring import Coded, Distortion, code
 from ..schema import derived_seed
 from ..workbench import Workbench
+
+_NOTHING = Given()
 
 
 @dataclass(frozen=True)
@@ -29,19 +33,37 @@ class CodedWeight:
 
 
 def code_weights(
-    quantizer: Quantizer, weights: Sequence[Weight], seed: int, bench: Workbench
+    quantizer: Quantizer,
+    weights: Sequence[Weight],
+    seed: int,
+    bench: Workbench,
+    calibration: Calibration | None = None,
 ) -> list[CodedWeight]:
-    """Each weight with a codebook of its own, which counts in full; random draws depend on seed and name alone."""
-    timed = [_timed(quantizer, weight, seed) for weight in weights]
+    """Each weight with a codebook of its own, which counts in full; random draws depend on seed and name alone.
+
+    With a calibration the weights come in forward order, those that the pictures reach; each is coded in the
+    context of a network that holds the earlier ones as decoded here. What is scored is decoded elsewhere, at the end.
+    """
+    chosen = weights if calibration is None else calibration.reachable(weights)
+    timed = []
+    for weight in chosen:
+        coded, seconds = _timed(
+            quantizer, weight, seed, _NOTHING if calibration is None else calibration.of(weight)
+        )
+        timed.append((coded, seconds))
+        if calibration is not None and calibration.sequential:
+            calibration.replace(weight.name, from_payload(coded.payload, bench.quantizer))
     decoded = bench.decode([coded.payload for coded, _ in timed])
-    return [CodedWeight(w, coded, x, t) for w, (coded, t), x in zip(weights, timed, decoded, strict=True)]
+    return [CodedWeight(w, coded, x, t) for w, (coded, t), x in zip(chosen, timed, decoded, strict=True)]
 
 
-def _timed(quantizer: Quantizer, weight: Weight, seed: int) -> tuple[Coded, float]:
+def _timed(quantizer: Quantizer, weight: Weight, seed: int, given: Given) -> tuple[Coded, float]:
     x = weight.parameter.detach()
     generator = torch.Generator(x.device).manual_seed(derived_seed(seed, weight.name))
     started = time.perf_counter()
-    coded = code(quantizer, x, generator=generator)
+    coded = code(
+        quantizer, x, generator=generator, importance=given.importance, gram=given.gram, loss=given.loss
+    )
     return coded, time.perf_counter() - started
 
 

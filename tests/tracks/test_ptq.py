@@ -1,24 +1,30 @@
 import itertools
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from sklearn.datasets import load_digits
-from torch import Tensor
+from torch import Tensor, nn
 
 from qbench.baselines import Baseline, make_baseline, weights_sha256
 from qbench.codec import from_payload
-from qbench.components import Component, Context, ImageData, Parameters, Quantizer
+from qbench.components import Component, Context, ImageData, Parameters, Quantizer, Transform
 from qbench.datasets.fashion_mnist import FashionMnist
-from qbench.errors import InputError, ParameterError, SpecError, SuiteError
+from qbench.errors import InputError, ParameterError, PluginError, SpecError, SuiteError
 from qbench.message import Message, Stream
+from qbench.models.cnn import Cnn
 from qbench.models.mlp import Mlp
 from qbench.optimizers.adam import Adam
+from qbench.quantizers.kmeans_hessian import KMeansHessian
 from qbench.quantizers.uniform import Uniform
 from qbench.schema import Cell, Outcome, Recipe, Spec
-from qbench.tracks.ptq import Ptq
+from qbench.tracks.ptq import Ptq, calibration_pictures
+from qbench.transforms.batch_norm_folding import BatchNormFolding
+from qbench.transforms.bias_correction import BiasCorrection
+from qbench.transforms.cross_layer_equalization import CrossLayerEqualization
 
 
 class RoundingParameters(Parameters):
@@ -71,8 +77,63 @@ class Kept(Quantizer):
         return x
 
 
+SEEN: list[tuple[torch.Size, Context]] = []
+
+
+class Watching(Quantizer):
+    """Keeps the weights, 1 % larger, and notes what it was given."""
+
+    name = "watching"
+    targets = ("weight",)
+    needs = frozenset({"gram", "loss", "importance"})
+
+    def fit(self, x: Tensor, *, context: Context) -> Message:
+        return {}
+
+    def encode(self, x: Tensor, codebook: Message, *, context: Context) -> Message:
+        SEEN.append((x.shape, context))
+        return {"x": x * 1.01}
+
+    def decode(self, codes: Message, codebook: Message, shape: torch.Size) -> Tensor:
+        x = codes["x"]
+        assert isinstance(x, Tensor)
+        return x
+
+
+class WatchingGram(Watching):
+    name = "watching-gram"
+    needs = frozenset({"gram"})
+
+
+class Cheat(Transform):
+    """Puts the float weights back."""
+
+    name = "cheat"
+    stage = "after"
+
+    def apply(self, module: nn.Module, *, calibration: Tensor, original: nn.Module) -> nn.Module:
+        return original
+
+
+class Attic(Transform):
+    """Adds a layer that no picture reaches."""
+
+    name = "attic"
+    stage = "before"
+
+    def apply(self, module: nn.Module, *, calibration: Tensor, original: nn.Module) -> nn.Module:
+        assert len(calibration) == 0
+        changed = deepcopy(module)
+        changed.attic = nn.Linear(10, 30)
+        return changed
+
+
 COMPONENTS: dict[str, type[Component]] = {
-    c.name: c for c in (Mlp, Adam, Uniform, Rounding, Kept, FashionMnist)
+    c.name: c
+    for c in (
+        *(Mlp, Cnn, Adam, Uniform, KMeansHessian, Rounding, Kept, FashionMnist, Watching, WatchingGram),
+        *(BatchNormFolding, CrossLayerEqualization, BiasCorrection, Cheat, Attic),
+    )
 }
 
 
@@ -281,3 +342,139 @@ def test_a_cell_that_lacks_a_part(bench: Bench) -> None:
 def test_a_budget_with_a_wrong_key() -> None:
     with pytest.raises(ParameterError, match=r"'ptq' .*training\.epoch"):
         Ptq(training={"epoch": 3})
+
+
+def test_what_a_quantizer_needs_comes_from_training_pictures_and_the_quantized_prefix(bench: Bench) -> None:
+    """Each gram by hand: inputs of layer k in a network whose earlier layers hold 1.01 W, from the pictures drawn."""
+    SEEN.clear()
+    outcome = run(bench, "watching", budget={**BUDGET, "calibration": 100})
+    baseline = bench.cached[outcome.baseline_id or ""]
+    images, _ = calibration_pictures(baseline.images, 100, seed=0)
+    quantized, names = deepcopy(baseline.module), ["network.1.weight", "network.3.weight", "network.5.weight"]
+    for (shape, context), name in zip(SEEN, names, strict=True):
+        weight = quantized.get_parameter(name).detach().clone()
+        assert weight.shape == shape
+        stem = quantized.network[: int(name.split(".")[1])]
+        with torch.no_grad():
+            x = stem((images.float() - quantized.mean) / quantized.std).double()
+        assert context.gram is not None
+        torch.testing.assert_close(context.gram.double(), x.T @ x / 100, rtol=1e-5, atol=1e-5)
+        assert context.importance is not None
+        assert context.importance.shape == shape
+        assert bool((context.importance >= 0).all() & context.importance.any())
+        quantized.get_parameter(name).data = weight * 1.01
+    assert outcome.facts["calibration"] == "gram importance loss"
+    assert outcome.facts["calibration_pictures"] == 100
+    assert outcome.measurements["calibration_seconds"].timing
+    assert values(outcome)["sqnr_db"] == pytest.approx(40, abs=1e-3)
+
+
+def test_only_what_is_needed_is_given(bench: Bench) -> None:
+    SEEN.clear()
+    outcome = run(bench, "watching-gram")
+    assert all(context.gram is not None for _, context in SEEN)
+    assert all(context.loss is context.importance is None for _, context in SEEN)
+    assert outcome.facts["calibration_pictures"] == 256
+
+
+def test_the_loss_is_in_the_units_that_the_quantizer_sees(bench: Bench) -> None:
+    """The first layer: the float inputs are exact, so 1.01 W loses mean |0.01 W x|^2 over outputs."""
+    SEEN.clear()
+    outcome = run(bench, "watching")
+    baseline = bench.cached[outcome.baseline_id or ""]
+    weight = baseline.module.get_parameter("network.1.weight").detach()
+    exponent = torch.frexp(weight.abs().max())[1]
+    _, context = SEEN[0]
+    found = context.loss(1.01 * torch.ldexp(weight, -exponent))
+    expected = 1e-4 * torch.einsum("oi,ij,oj->", weight, context.gram, weight) / len(weight)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=0)
+
+
+def test_calibration_pictures_are_training_pictures() -> None:
+    data = digits()
+    images, labels = calibration_pictures(data, 50, seed=3)
+    rows = [(data.train_images == image).flatten(1).all(1).nonzero()[0, 0] for image in images]
+    assert len(images) == len(labels) == 50
+    assert torch.equal(data.train_labels[torch.stack(rows)], labels)
+    assert not torch.equal(images, calibration_pictures(data, 50, seed=4)[0])
+    assert len(calibration_pictures(data, 10**6, seed=0)[0]) == len(data.train_images)
+
+
+def test_kmeans_hessian_runs_with_importances(bench: Bench) -> None:
+    """8 levels in float32 and, as above, less than 40 bytes of message for each of three tensors."""
+    outcome = run(bench, "kmeans-hessian(bits=3)")
+    assert outcome.facts["calibration"] == "importance"
+    found = values(outcome)
+    assert 3 < found["rate"] < 3 + 8 * 3 * (32 + 40) / sum(WEIGHTS)
+    assert found["kl"] < values(run(bench, "kmeans-hessian(bits=2)"))["kl"]
+
+
+def test_a_weight_that_no_picture_reaches_stays_in_float32(bench: Bench) -> None:
+    budget = {**BUDGET, "transforms": ["attic"]}
+    outcome = run(bench, "watching", budget=budget)
+    assert outcome.facts["uncalibrated"] == "attic.weight"
+    assert outcome.facts["tensors"] == 3
+    found = values(outcome)
+    assert found["coverage"] == sum(WEIGHTS) / (PARAMETERS + 330)
+    assert found["stored_bytes"] == values(run(bench, "watching"))["stored_bytes"] + 4 * 330
+    assert found["float_bytes"] == 4 * (PARAMETERS + 2)
+    assert run(bench, "kept", budget=budget).facts["tensors"] == 4
+
+
+CNN = "cnn(width=4)"
+CNN_BUDGET = {"training": {"epochs": 2, "batch_size": 32}}
+
+
+def test_folding_changes_sizes_and_nothing_else(bench: Bench) -> None:
+    """Of a normalization of c channels 4 c floats and a count go, of a convolution c floats come."""
+    plain = run(bench, "kept", CNN, CNN_BUDGET)
+    folded = run(bench, "kept", CNN, {**CNN_BUDGET, "transforms": ["batch-norm-folding"]})
+    before, after = values(plain), values(folded)
+    assert before["stored_bytes"] - after["stored_bytes"] == sum(4 * 3 * c + 8 for c in (4, 4, 8, 8))
+    assert before["float_bytes"] == after["float_bytes"]
+    assert after["coverage"] > before["coverage"]
+    assert after["flips"] == 0
+    assert after["kl"] < 1e-9
+    assert folded.facts["transforms"] == "batch-norm-folding"
+    assert "calibration_pictures" not in folded.facts
+    assert folded.baseline_sha256 == plain.baseline_sha256
+
+
+def test_all_transforms_together(bench: Bench) -> None:
+    """Equalized weights that are kept compute the same; the mean error of what is kept is nothing to correct."""
+    names = ["bias-correction", "batch-norm-folding", "cross-layer-equalization"]
+    outcome = run(bench, "kept", CNN, {**CNN_BUDGET, "transforms": names})
+    found = values(outcome)
+    assert found["flips"] == 0
+    assert found["kl"] < 1e-9
+    assert outcome.facts["transforms"] == " ".join(names)
+    assert outcome.facts["calibration"] == "none"
+    assert outcome.facts["calibration_pictures"] == 256
+    (baseline,) = [b for b in bench.cached.values() if b.baseline_id == outcome.baseline_id]
+    assert weights_sha256(baseline.module.state_dict()) == baseline.sha256
+
+
+def test_bias_correction_undoes_an_error_of_the_mean(bench: Bench) -> None:
+    """On two bits the network with corrected biases is nearer to the float one, at the same bytes."""
+    plain = values(run(bench, "rounding(bits=2)"))
+    corrected = values(run(bench, "rounding(bits=2)", budget={**BUDGET, "transforms": ["bias-correction"]}))
+    assert corrected["kl"] < plain["kl"]
+    assert corrected["stored_bytes"] == plain["stored_bytes"]
+
+
+def test_biases_that_a_correction_adds_are_counted(bench: Bench) -> None:
+    """The convolutions have none: 4 + 4 + 8 + 8 floats."""
+    budget = {**CNN_BUDGET, "transforms": ["bias-correction"]}
+    plain, corrected = (
+        run(bench, "rounding(bits=2)", CNN, CNN_BUDGET),
+        run(bench, "rounding(bits=2)", CNN, budget),
+    )
+    assert values(corrected)["stored_bytes"] - values(plain)["stored_bytes"] == 4 * 24
+    assert values(corrected)["rate"] == values(plain)["rate"]
+
+
+def test_a_transform_that_puts_float_weights_back(bench: Bench) -> None:
+    with pytest.raises(
+        PluginError, match=r"after cheat the quantized weight network\.1\.weight is not what its bytes"
+    ):
+        run(bench, "rounding(bits=2)", budget={**BUDGET, "transforms": ["cheat"]})

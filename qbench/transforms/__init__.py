@@ -1,0 +1,1 @@
+"""Changes to a whole network that help quantization; one transform, one file."""
