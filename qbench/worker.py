@@ -26,7 +26,6 @@ from .components import Images
 from .decoder import Decoder, DecoderGoneError
 from .environment import clean_traceback
 from .errors import InvalidReconstructionError, QBenchError
-from .processes import die_with_parent
 from .schema import Cell, Recipe, Spec, Status
 from .workbench import Workbench
 
@@ -138,7 +137,7 @@ _OPERATIONS = {"cell": _cell, "baseline": _baseline, "fetch": _fetch}
 
 
 def main() -> None:
-    die_with_parent()
+    """Work until the parent is gone; its process dies with the parent (:mod:`qbench.processes`)."""
     settings = json.loads(sys.argv[1])
     control = Control(settings["descriptor"])
     torch.set_num_threads(settings["threads"])
@@ -158,7 +157,3 @@ def main() -> None:
         control.send(**answer)
         if answer.get("tainted"):
             return
-
-
-if __name__ == "__main__":
-    main()

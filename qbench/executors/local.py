@@ -28,6 +28,13 @@ MEMORY_CHECK = 0.2
 LOG_BYTES = 1 << 16
 NOTE_LENGTH = 256
 EVENTS = ("ready", "loaded", "note", "done", "failed")
+# bound to its parent before it spends seconds on importing torch
+_WORKER = """
+from qbench.processes import die_with_parent
+die_with_parent()
+from qbench.worker import main
+main()
+"""
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -90,7 +97,7 @@ class WorkerProcess:
                 "cache_root": str(settings.cache_root),
             }
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "qbench.worker", json.dumps(told)],
+                [sys.executable, "-c", _WORKER, json.dumps(told)],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=self.log,
