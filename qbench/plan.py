@@ -21,6 +21,7 @@ from .suite import Suite
 
 State = Literal["run", "reused", "failed", "unavailable", "pending"]
 BASELINE_SECONDS = 10.0
+CALIBRATION_SECONDS = {"importance": 1.0, "gram": 1.0, "loss": 10.0}  # also what the quantizer makes of it
 MEMORY_SHARE = 0.8  # of the machine's memory, for all workers
 WORKER_BYTES = 3 * 2**29
 
@@ -182,14 +183,25 @@ def _planned(cell: Cell, suite_digest: str, catalog: Catalog) -> PlannedCell:
     parts = {"track": Spec(name=cell.track), "quantizer": cell.quantizer, "model": cell.model}
     parts |= {"dataset": cell.dataset, "optimizer": cell.optimizer}
     marks = {kind: catalog.fingerprint(kind, spec) for kind, spec in parts.items() if spec}  # type: ignore[arg-type]
+    for text in cell.budget.get("transforms", ()):
+        marks[f"transform {text}"] = catalog.fingerprint("transform", Spec.parse(text))
     return PlannedCell(
         cell,
         suite_digest,
         digest(marks)[:16],
         "run",
-        estimate=track.estimate(cell),
+        estimate=track.estimate(cell) + _calibration_seconds(cell, catalog),
         recipe=track.baseline(cell),
     )
+
+
+def _calibration_seconds(cell: Cell, catalog: Catalog) -> float:
+    """How much longer a quantizer is expected to take for what it needs of calibration data."""
+    if cell.quantizer is None:
+        return 0.0
+    parts = catalog.build("quantizer", cell.quantizer).parts()
+    needs = frozenset().union(*(part.needs for part in parts))
+    return sum(CALIBRATION_SECONDS.get(need, 0.0) for need in needs)
 
 
 def _against_registry(cells: list[PlannedCell], options: Options, device_kind: str) -> list[PlannedCell]:

@@ -25,7 +25,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from .components import Quantizer
+from .components import Quantizer, Track
 from .errors import QBenchError, SuiteError
 from .plugins import Catalog
 from .schema import Cell, Frozen, Name, Spec, Target, digest
@@ -156,8 +156,20 @@ def _naming(suite: Suite, number: int, grid: Grid) -> Iterator[None]:
         raise SuiteError(f"suite {suite.name!r}, grid {number} ({grid.track}): {error}") from None
 
 
+def _track(grid: Grid, catalog: Catalog) -> Track:
+    """The track with the grid's budget, in which transforms are written out with every parameter."""
+    track: Track = catalog.build("track", Spec(name=grid.track, parameters=grid.budget))
+    texts = track.spec.parameters.get("transforms")
+    if not texts:
+        return track
+    written = [str(catalog.build("transform", text).spec) for text in texts]
+    budget = {**track.spec.parameters, "transforms": written}
+    whole: Track = catalog.build("track", Spec(name=grid.track, parameters=budget))
+    return whole
+
+
 def _cells(grid: Grid, catalog: Catalog, extra: list[str]) -> Iterator[Cell]:
-    track = catalog.build("track", Spec(name=grid.track, parameters=grid.budget))
+    track = _track(grid, catalog)
     if grid.target not in track.targets:
         raise SuiteError(
             f"track {grid.track!r} has no target {grid.target!r}; it has: {', '.join(track.targets)}"
@@ -184,13 +196,13 @@ def _cells(grid: Grid, catalog: Catalog, extra: list[str]) -> Iterator[Cell]:
 _AXES: tuple[Any, ...] = ("model", "dataset", "optimizer")
 
 
-def _quantizers(grid: Grid, catalog: Catalog, track: Any, extra: list[str]) -> Iterator[Spec]:
+def _quantizers(grid: Grid, catalog: Catalog, track: Track, extra: list[str]) -> Iterator[Spec]:
     for text in grid.quantizer:
         if text == "*":
             yield from (q.spec for q in _everyone(catalog) if q.suits(grid.target, track.provides))
         else:
             yield _fitting(catalog.build("quantizer", text), grid, track).spec
-    added = [catalog.build("quantizer", text) for text in extra]
+    added = [catalog.build("quantizer", text) for text in extra if track.extensible]
     yield from (q.spec for q in added if q.suits(grid.target, track.provides))
 
 
@@ -200,7 +212,7 @@ def _everyone(catalog: Catalog) -> Iterator[Quantizer]:
         yield from (component(**point) for point in component.sweep)
 
 
-def _fitting(quantizer: Quantizer, grid: Grid, track: Any) -> Quantizer:
+def _fitting(quantizer: Quantizer, grid: Grid, track: Track) -> Quantizer:
     if not quantizer.suits(grid.target, track.provides):
         needs = f" and needs {', '.join(sorted(quantizer.needs))}" if quantizer.needs else ""
         raise SuiteError(
@@ -212,7 +224,7 @@ def _fitting(quantizer: Quantizer, grid: Grid, track: Any) -> Quantizer:
 
 
 def _protocol(grid: Grid, catalog: Catalog) -> dict[str, Any]:
-    track = catalog.build("track", Spec(name=grid.track, parameters=grid.budget))
+    track = _track(grid, catalog)
     resolved = {
         kind: [catalog.build(kind, text).spec.model_dump(mode="json") for text in getattr(grid, kind)]
         for kind in _AXES

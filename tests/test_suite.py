@@ -1,10 +1,11 @@
 """Suites, what they expand to, and what their digests stand for."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from qbench import plugins, suite
+from qbench import plan, plugins, suite
 from qbench.errors import SuiteError
 
 GRID = """
@@ -128,5 +129,101 @@ def test_a_bad_file_says_what_is_wrong(tmp_path: Path, text: str, words: str) ->
 def test_a_file_that_is_not_there(tmp_path: Path, catalog: plugins.Catalog) -> None:
     with pytest.raises(SuiteError, match="No such file"):
         suite.load(str(tmp_path / "none.toml"), catalog)
-    with pytest.raises(SuiteError, match="no suite is called 'smok'; installed: smoke, standard"):
+    with pytest.raises(SuiteError, match="no suite is called 'smok'; installed: .*smoke, standard"):
         suite.load("smok", catalog)
+
+
+CALIBRATED = """
+name = "mine"
+version = 1
+[[grid]]
+track = "ptq"
+target = "weight"
+quantizer = {quantizer}
+model = "mlp(width=8)"
+dataset = "digits"
+optimizer = "adam"
+[grid.budget]
+transforms = {transforms}
+"""
+
+
+def calibrated(path: Path, transforms: str = "[]", quantizer: str = '"kmeans-hessian"') -> suite.Suite:
+    file = path / "calibrated.toml"
+    file.write_text(CALIBRATED.format(transforms=transforms, quantizer=quantizer))
+    return suite.parse(file)
+
+
+def test_ptq_gives_what_quantizers_need(tmp_path: Path, catalog: plugins.Catalog) -> None:
+    found = suite.expand(calibrated(tmp_path, quantizer='"*"'), catalog)
+    names = {planned.cell.quantizer.name for planned in found if planned.cell.quantizer}
+    assert {"uniform", "kmeans-hessian"} <= names
+
+
+def test_transforms_are_written_out(tmp_path: Path, catalog: plugins.Catalog) -> None:
+    """Two ways to write one specification are one cell and one protocol; another order is another one."""
+    first, second, third = (
+        calibrated(tmp_path, text)
+        for text in (
+            '["batch-norm-folding", "bias-correction"]',
+            '["batch-norm-folding()", "bias-correction"]',
+            '["bias-correction", "batch-norm-folding"]',
+        )
+    )
+    (one,), (same,), (other,) = (suite.expand(s, catalog) for s in (first, second, third))
+    assert one.cell.budget["transforms"] == ["batch-norm-folding", "bias-correction"]
+    assert one == same
+    assert one.cell.cell_id != other.cell.cell_id
+    assert one.digest != other.digest
+
+
+@pytest.mark.parametrize(
+    ("transforms", "words"),
+    [
+        (
+            '["folding"]',
+            r"grid 1 \(ptq\): no transform is called 'folding'; installed: batch-norm-folding, bias",
+        ),
+        ('["bias-correction(of=3)"]', "grid 1 .*transform 'bias-correction' has no parameter 'of'"),
+        ('["bias correction"]', "grid 1 .*cannot read 'bias correction'"),
+        ('"bias-correction"', "grid 1 .*transforms='bias-correction'"),
+    ],
+)
+def test_unknown_transforms_name_the_grid(
+    tmp_path: Path, catalog: plugins.Catalog, transforms: str, words: str
+) -> None:
+    with pytest.raises(SuiteError, match=words):
+        suite.expand(calibrated(tmp_path, transforms), catalog)
+
+
+def test_a_transforms_code_is_part_of_the_fingerprint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calibrated(tmp_path, '["bias-correction"]')
+    options = plan.Options(
+        suite=str(tmp_path / "calibrated.toml"),
+        registry=tmp_path / "none.duckdb",
+        disabled=["all"],
+        device="cpu",
+    )
+    (before,) = plan.make(options).cells
+    loaded = plugins.load(["all"])
+    entry = loaded.entries["transform", "bias-correction"]
+    loaded.entries["transform", "bias-correction"] = replace(entry, fingerprint="another")
+    monkeypatch.setattr(plugins, "load", lambda disabled: loaded)
+    (after,) = plan.make(options).cells
+    assert after.cell == before.cell
+    assert after.fingerprint != before.fingerprint
+
+
+def test_a_track_that_says_so_takes_no_other_quantizers(tmp_path: Path, catalog: plugins.Catalog) -> None:
+    """A row that holds a known value is about one quantizer; another one would contradict it."""
+    path = tmp_path / "known.toml"
+    path.write_text(
+        'name = "known"\nversion = 1\n[[grid]]\ntrack = "reference"\ntarget = "source"\ndataset = "gaussian"\n'
+        'quantizer = "binary(granularity=tensor)"\n[grid.budget]\nvalue = ".363380"\n'
+    )
+    known = suite.load(str(path), catalog)
+    assert len(suite.expand(known, catalog)) == 1
+    with pytest.raises(SuiteError, match=r"--quantizer uniform\(bits=2\) fits no grid"):
+        suite.expand(known, catalog, ["uniform(bits=2)"])

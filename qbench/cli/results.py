@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,7 +11,7 @@ from rich.text import Text
 
 from .. import api
 from ..schema import Spec
-from . import rendering
+from . import reference, rendering
 from .options import json_option, registry_option, where_option
 from .rendering import BAD, GOOD, QUIET, Screen, spec_text
 
@@ -43,14 +43,15 @@ def results_command(
 ) -> None:
     """List the results in a registry."""
     terms = [*where, *([f"suite={json.dumps(suite)}"] if suite else [])]
-    found = api.open_registry(registry).results(terms, all=every).rows()
+    held = api.open_registry(registry)
+    found = held.results(terms, all=every).rows()
     if json_output:
         rendering.json_lines(found[-limit:] if limit else found)
         return
-    _list(Screen(), found, limit or SHOWN)
+    _list(Screen(), found, limit or SHOWN, reference.known_values(held))
 
 
-def _list(screen: Screen, found: Sequence[Row], limit: int) -> None:
+def _list(screen: Screen, found: Sequence[Row], limit: int, known: Mapping[str, reference.Known]) -> None:
     if not found:
         screen.say("no results")
         return
@@ -60,7 +61,7 @@ def _list(screen: Screen, found: Sequence[Row], limit: int) -> None:
     headers = [(header, side) for header, side, _ in columns]
     lines = [
         [label if header == "quantizer" else cell(row) for header, _, cell in columns]
-        for row, label in zip(shown, _labels(shown), strict=True)
+        for row, label in zip(shown, _labels(shown, known), strict=True)
     ]
     screen.show(rendering.table(headers, lines))
     screen.say()
@@ -72,14 +73,17 @@ def _list(screen: Screen, found: Sequence[Row], limit: int) -> None:
     screen.say(f"everything about one: qbench show {shown[-1]['result_id'][:ID]}", QUIET)
 
 
-def _labels(rows: Sequence[Row]) -> list[str]:
-    """Quantizers with those parameters in which the rows of one name differ, and their bits."""
+def _labels(rows: Sequence[Row], known: Mapping[str, reference.Known]) -> list[str]:
+    """Quantizers with those parameters in which the rows of one name differ, and their bits; known values by name."""
     seen: dict[tuple[str, str], set[str]] = defaultdict(set)
     for row in rows:
         for name, value in row["parameters"].items():
             seen[row["quantizer"], name].add(json.dumps(value, sort_keys=True))
     labels = []
     for row in rows:
+        if row["result_id"] in known:
+            labels.append(known[row["result_id"]].row)
+            continue
         kept = {
             name: value
             for name, value in row["parameters"].items()
@@ -98,6 +102,8 @@ def _rate(row: Row) -> str:
 
 
 def _quality(row: Row) -> str:
+    if brief := reference.in_brief(row["metrics"]):
+        return brief
     for name, unit in _SHOWN_METRICS:
         value = row["metrics"].get(name, {}).get("value")
         if value is not None:

@@ -18,7 +18,7 @@ from ..registry import Registry
 from ..reporting import cut
 from ..runner import Summary
 from ..schema import Spec
-from . import INTERRUPTED, interrupts, rendering, summary
+from . import INTERRUPTED, interrupts, reference, rendering, summary
 from .comparison import Measured
 from .labels import Labels
 from .options import json_option, run_options
@@ -35,7 +35,8 @@ def run_command(json_output: bool, **given: Any) -> int:
     """Run a suite and write its results.
 
     What the registry holds already is reused. Interrupt it at any time: the same command goes on from there.
-    Exit codes: 0 done, 1 a cell failed or was impossible, 2 bad input, 130 interrupted.
+    Exit codes: 0 done, 1 a cell failed or was impossible or known values are off as a whole, 2 bad input, 130
+    interrupted.
     """
     screen = Screen(json_output=json_output)
     plan = planning.make(api.options(**given))
@@ -54,8 +55,9 @@ def run_command(json_output: bool, **given: Any) -> int:
     if json_output:
         rendering.json_lines(rows)
     show_tables(screen, plan, rows, _rate_classes(registry, done.run_id))
+    likely = reference.show(screen, registry, rows, [planned.cell.cell_id for planned in plan.cells])
     show_outcome(screen, plan, done, rows)
-    return done.exit_code
+    return done.exit_code if likely else 1
 
 
 @click.command("plan")
