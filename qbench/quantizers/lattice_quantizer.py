@@ -1,7 +1,6 @@
 """The infinite lattice: the nearest point, with its coordinates entropy-coded."""
 
 from functools import cached_property
-from hashlib import shake_128
 from typing import Annotated, final
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from ..components import Context, Parameters, Quantizer
 from ..message import Message, Stream
 from .lattices import LATTICES, Lattice, lattice
+from .lattices.dither import voronoi_dither
 from .nested_lattice import root_mean_square
 from .reading import values
 
@@ -123,13 +123,11 @@ class LatticeQuantizer(Quantizer):
 
     def _dither(self, like: Tensor, number: int) -> Tensor:
         """u for the vectors of a chunk, [vectors, n]; decided in integers."""
-        if self.parameters.dither is None or not like.numel():
+        if self.parameters.dither is None:
             return torch.zeros_like(like)
-        digest = shake_128(f"{self.parameters.dither}/{number}".encode()).digest(2 * like.numel())
-        integers = torch.frombuffer(bytearray(digest), dtype=torch.uint8).view(-1, 2).to(like)
-        coordinates = (integers[:, 0] + 256 * integers[:, 1]).reshape(like.shape)
-        u = coordinates @ self._lattice.basis.to(like)
-        return self._lattice.project((u - self._lattice.decide(u, scale=_DITHER_UNIT)) / _DITHER_UNIT)
+        key = f"{self.parameters.dither}/{number}"
+        u = voronoi_dither(self._lattice, len(like), _DITHER_UNIT, key, like.device)
+        return self._lattice.project(u / _DITHER_UNIT)
 
     def _indices(self, c: Tensor) -> Tensor:
         """q of the coordinates c, both int64, [vectors, n]."""

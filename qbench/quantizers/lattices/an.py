@@ -8,6 +8,8 @@ from torch import Tensor
 
 from .lattice import Lattice, nearest_multiple
 
+_FEW = 4  # columns whose comparisons take less time than a sort of every row
+
 
 @final
 class AN(Lattice):
@@ -36,10 +38,21 @@ class AN(Lattice):
     def _decide(self, rows: Tensor, scale: int | float) -> Tensor:
         k = nearest_multiple(rows, scale)
         residual = rows - k * scale
-        place = residual.sort(dim=-1, stable=True).indices.argsort(dim=-1)
+        place = _places(residual)
         excess = k.sum(-1, keepdim=True)
         lower, upper = place < excess, place >= self.dimension + 1 + excess
         return (k - lower.to(k) + upper.to(k)) * scale
+
+
+def _places(rows: Tensor) -> Tensor:
+    """The place of every number in its row when sorted, the first of equal ones before the other."""
+    if rows.shape[-1] > _FEW:
+        return rows.sort(dim=-1, stable=True).indices.argsort(dim=-1)
+    columns = rows.unbind(-1)
+    before = [
+        [(a <= b if i < j else a < b).long() for i, a in enumerate(columns)] for j, b in enumerate(columns)
+    ]
+    return torch.stack([torch.stack(each).sum(0) for each in before], dim=-1)
 
 
 def _axes(n: int) -> Tensor:

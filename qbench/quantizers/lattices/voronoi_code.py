@@ -27,6 +27,7 @@ class VoronoiCode:
 
     Arguments: ``m``, the levels of an index; ``offset``, n integers: a, or where N > n its coordinates in the
     basis, in units of 1/256; folded into the Voronoi cell of Lambda. Rows x and codewords [rows, N] are float64.
+    A ``dither`` [rows, N] of dyadic numbers is added to the offset of each row.
 
     A row x overloads if the codeword of its index is not ``t - a``, the point of ``Lambda - a`` nearest to
     it. Every encoder here judges by what :meth:`decode` returns, never by its own reconstruction: on the
@@ -42,18 +43,18 @@ class VoronoiCode:
         self.size = m**lattice.dimension
         self.offset = a - lattice.decide(a, scale=UNIT)
 
-    def decode(self, index: Tensor) -> Tensor:
+    def decode(self, index: Tensor, dither: Tensor | None = None) -> Tensor:
         """The codeword ``p - m Q(p / m)`` with ``p = index @ basis - a``."""
         basis = (self.lattice.basis * UNIT).to(index.device)
-        p = index.to(torch.float64) @ basis - self.offset.to(index.device)
+        p = index.to(torch.float64) @ basis - self._shift(index, dither)
         return p - self.lattice.decide(p, scale=self.m * UNIT)
 
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, x: Tensor, dither: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The index of ``t = Q(x + a)``, int64, and which rows overload, [rows]."""
-        a = self.offset.to(x.device)
+        a = self._shift(x, dither)
         t = self.lattice.decide(x + a, scale=UNIT)
         index = self.lattice.coordinates(self.lattice.project(t / UNIT)).remainder(self.m)
-        return index, (self.decode(index) != t - a).any(-1)
+        return index, (self.decode(index, dither) != t - a).any(-1)
 
     def search(self, x: Tensor) -> Tensor:
         """The index of the codeword nearest to each row, by comparison with all m^n (at most 2^16)."""
@@ -62,37 +63,66 @@ class VoronoiCode:
         parts = torch.split(rows, _SEARCH_ENTRIES // groups.shape[1])
         return self._digits(torch.cat([_best_dot(part, groups) for part in parts]))
 
-    def shrink(self, x: Tensor) -> Tensor:
+    def shrink(self, x: Tensor, dither: Tensor | None = None) -> Tensor:
         """The index of f x, with 0 < f < 1 the factor, to 1 part in 4096, below which x no longer overloads.
 
         f is halved until x fits, then refined by bisection between a factor that fits and one that does not.
         """
-        factor = torch.ones(len(x), 1, dtype=x.dtype, device=x.device)
         index = self._no_index(x)
+        if not len(x):
+            return index
+        factor = torch.ones(len(x), 1, dtype=x.dtype, device=x.device)
         rest = torch.arange(len(x), device=x.device)
         while len(rest):
             factor[rest] /= 2
-            index[rest], overloads = self.encode(x[rest] * factor[rest])
+            index[rest], overloads = self.encode(x[rest] * factor[rest], _of(rest, dither))
             rest = rest[overloads]
         width = factor.clone()
         for _ in range(_SHRINK_STEPS):
             width /= 2
-            trial, overloads = self.encode(x * (factor + width))
+            trial, overloads = self.encode(x * (factor + width), dither)
             fits = ~overloads[:, None]
             factor, index = factor + width * fits, torch.where(fits, trial, index)
         return index
 
-    def expand(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def expand(self, x: Tensor, dither: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Index of ``x / 2^T`` and T, the least of 1, 2, 3 without overload, or 3 and ``x / 8`` shrunk."""
         exponent = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         index = self._no_index(x)
         rest = torch.arange(len(x), device=x.device)
         for power, factor in enumerate(EXPANSIONS[1:], start=1):
             exponent[rest] = power
-            index[rest], overloads = self.encode(x[rest] / factor)
+            index[rest], overloads = self.encode(x[rest] / factor, _of(rest, dither))
             rest = rest[overloads]
-        index[rest] = self.shrink(x[rest] / EXPANSIONS[-1])
+        index[rest] = self.shrink(x[rest] / EXPANSIONS[-1], _of(rest, dither))
         return index, exponent
+
+    def choose(
+        self, x: Tensor, factors: Sequence[float], dither: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Index of ``x / f`` and the place in ``factors`` of f, that of least ``|x - f codeword|``.
+
+        A row that overloads with every factor may also be shrunk with the last of them, if that is nearer.
+        """
+        index, choice = self._no_index(x), torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        least = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
+        everywhere = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        for place, factor in enumerate(factors):
+            trial, overloads = self.encode(x / factor, dither)
+            error = (x - factor * self.decode(trial, dither)).square().sum(-1)
+            nearer = error < least
+            index[nearer], choice[nearer], least[nearer] = trial[nearer], place, error[nearer]
+            everywhere &= overloads
+        rest = everywhere.nonzero()[:, 0]
+        trial = self.shrink(x[rest] / factors[-1], _of(rest, dither))
+        error = (x[rest] - factors[-1] * self.decode(trial, _of(rest, dither))).square().sum(-1)
+        nearer = error < least[rest]
+        index[rest[nearer]], choice[rest[nearer]] = trial[nearer], len(factors) - 1
+        return index, choice
+
+    def _shift(self, like: Tensor, dither: Tensor | None) -> Tensor:
+        a = self.offset.to(like.device)
+        return a if dither is None else a + dither
 
     def _no_index(self, x: Tensor) -> Tensor:
         return torch.zeros(len(x), self.lattice.dimension, dtype=torch.int64, device=x.device)
@@ -111,6 +141,10 @@ class VoronoiCode:
         """The base-m digits of ``number`` [rows], least significant first."""
         places = torch.tensor([self.m**i for i in range(self.lattice.dimension)], device=number.device)
         return number[:, None].div(places, rounding_mode="floor").remainder(self.m)
+
+
+def _of(rows: Tensor, dither: Tensor | None) -> Tensor | None:
+    return None if dither is None else dither[rows]
 
 
 def _best_dot(rows: Tensor, groups: Tensor) -> Tensor:
