@@ -3,64 +3,104 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from .components import Dataset, Model, Optimizer, Quantizer, Track
+from .components import Dataset, Model, Optimizer, Quantizer, Track, Transform
 from .hookspecs import hookimpl
 
 
 @hookimpl
 def qbench_quantizers() -> Iterable[type[Quantizer]]:
+    from .quantizers.adaround import Adaround
     from .quantizers.additive_vq import AdditiveVQ
     from .quantizers.binary import Binary
+    from .quantizers.binaryconnect import BinaryConnect
+    from .quantizers.dorefa import DoReFa, DoReFaActivation, DoReFaGradient
+    from .quantizers.drive import Drive
+    from .quantizers.e8p import E8P
     from .quantizers.ecsq import Ecsq
     from .quantizers.entropy_coded import EntropyCoded
     from .quantizers.fp4 import Fp4
     from .quantizers.fp8_e4m3 import Fp8E4M3
     from .quantizers.fp8_e5m2 import Fp8E5M2
+    from .quantizers.gptq import Gptq
+    from .quantizers.hadamard import Hadamard
+    from .quantizers.hqq import Hqq
     from .quantizers.kmeans import KMeans
     from .quantizers.kmeans_hessian import KMeansHessian
     from .quantizers.lattice_quantizer import LatticeQuantizer
     from .quantizers.lloyd_max import LloydMax
     from .quantizers.log2 import Log2
+    from .quantizers.lsq import LSQ
     from .quantizers.mxfp4 import MxFp4
     from .quantizers.mxfp6 import MxFp6
     from .quantizers.mxfp8 import MxFp8
     from .quantizers.nested_lattice import NestedLattice
     from .quantizers.nf4 import Nf4
     from .quantizers.nvfp4 import NvFp4
+    from .quantizers.onebit import OneBit
+    from .quantizers.pact import PACT
+    from .quantizers.powersgd import PowerSgd
+    from .quantizers.probabilistic import Probabilistic
+    from .quantizers.probabilistic_weights import ProbabilisticWeights
     from .quantizers.product_vq import ProductVQ
+    from .quantizers.qsgd import QSGD
     from .quantizers.residual_vq import ResidualVQ
+    from .quantizers.signsgd import SignSGD
+    from .quantizers.soft_to_hard import SoftToHard
     from .quantizers.stochastic_rounding import StochasticRounding
     from .quantizers.ternary import Ternary
+    from .quantizers.terngrad import TernGrad
     from .quantizers.topk import TopK
+    from .quantizers.trellis import Trellis
     from .quantizers.uniform import Uniform
+    from .quantizers.xnor import XNOR
 
     return [
-        *(
-            AdditiveVQ,
-            Binary,
-            Ecsq,
-            EntropyCoded,
-            Fp4,
-            Fp8E4M3,
-            Fp8E5M2,
-            KMeans,
-            KMeansHessian,
-            LatticeQuantizer,
-        ),
-        *(
-            LloydMax,
-            Log2,
-            MxFp4,
-            MxFp6,
-            MxFp8,
-            NestedLattice,
-            Nf4,
-            NvFp4,
-            ProductVQ,
-            ResidualVQ,
-            StochasticRounding,
-        ),
-        *(Ternary, TopK, Uniform),
+        Adaround,
+        AdditiveVQ,
+        Binary,
+        BinaryConnect,
+        DoReFa,
+        DoReFaActivation,
+        DoReFaGradient,
+        Drive,
+        E8P,
+        Ecsq,
+        EntropyCoded,
+        Fp4,
+        Fp8E4M3,
+        Fp8E5M2,
+        Gptq,
+        Hadamard,
+        Hqq,
+        KMeans,
+        KMeansHessian,
+        LatticeQuantizer,
+        LloydMax,
+        Log2,
+        LSQ,
+        MxFp4,
+        MxFp6,
+        MxFp8,
+        NestedLattice,
+        Nf4,
+        NvFp4,
+        OneBit,
+        PACT,
+        PowerSgd,
+        Probabilistic,
+        ProbabilisticWeights,
+        ProductVQ,
+        QSGD,
+        ResidualVQ,
+        SignSGD,
+        SoftToHard,
+        StochasticRounding,
+        Ternary,
+        TernGrad,
+        TopK,
+        Trellis,
+        Uniform,
+        XNOR,
     ]
 
 
@@ -94,11 +134,22 @@ def qbench_optimizers() -> Iterable[type[Optimizer]]:
 
 
 @hookimpl
+def qbench_transforms() -> Iterable[type[Transform]]:
+    from .transforms.batch_norm_folding import BatchNormFolding
+    from .transforms.bias_correction import BiasCorrection
+    from .transforms.cross_layer_equalization import CrossLayerEqualization
+
+    return [BatchNormFolding, BiasCorrection, CrossLayerEqualization]
+
+
+@hookimpl
 def qbench_tracks() -> Iterable[type[Track]]:
+    from .tracks.lattice_scaling import LatticeScaling
     from .tracks.ptq import Ptq
     from .tracks.rate_distortion import RateDistortion
+    from .tracks.reference import Reference
 
-    return [Ptq, RateDistortion]
+    return [LatticeScaling, Ptq, RateDistortion, Reference]
 
 
 @hookimpl

@@ -1,5 +1,6 @@
 """On a CUDA device: the same codes as on the CPU, and whole runs. Run with ``pytest -m gpu``."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -24,13 +25,17 @@ def sweeps() -> list[str]:
 @pytest.mark.parametrize("point", sweeps())
 @pytest.mark.parametrize("shape", [(200,), (64, 33), (1000, 1000)])
 def test_a_cuda_tensor_is_coded_as_on_the_cpu(point: str, shape: tuple[int, ...]) -> None:
-    """Fitting may add in another order, so scales differ in their last bits: rates are equal, errors within 1 %."""
+    """Fitting may add in another order, so scales differ in their last bits: rates are equal, errors within 1 %.
+
+    The two devices draw other random numbers, so that unbiased codes agree as two samples do.
+    """
     quantizer = plugins.catalog().quantizer(point)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     here, there = qbench.measure(quantizer, x), qbench.measure(quantizer, x.cuda())
     assert there.reconstruction.is_cuda
-    assert there.rate == pytest.approx(here.rate, rel=0.01)
-    assert there.mse == pytest.approx(here.mse, rel=0.05 if "stochastic" in point else 0.01)
+    chance = 10 / math.sqrt(x.numel()) if quantizer.unbiased else 0.0
+    assert there.rate == pytest.approx(here.rate, rel=0.01 + chance)
+    assert there.mse == pytest.approx(here.mse, rel=0.01 + chance)
     assert torch.equal(qbench.decode(there.payload), there.reconstruction.cpu())
 
 

@@ -85,10 +85,23 @@ def test_the_digest_covers_the_protocol_with_its_defaults(tmp_path: Path, catalo
     assert len({s.digests(catalog)["rate-distortion"] for s in changed} | {plain}) == 5
 
 
-@pytest.mark.parametrize("name", ["smoke", "standard"])
-def test_installed_suites_expand(name: str, catalog: plugins.Catalog) -> None:
+@pytest.mark.parametrize(
+    ("name", "tracks"),
+    [
+        ("smoke", {"rate-distortion", "ptq", "lattice-scaling", "reference"}),
+        ("standard", {"rate-distortion", "ptq", "lattice-scaling"}),
+        ("reference", {"reference"}),
+        ("lattice-scaling", {"lattice-scaling"}),
+    ],
+)
+def test_installed_suites_expand(name: str, tracks: set[str], catalog: plugins.Catalog) -> None:
     cells = suite.expand(suite.load(name, catalog), catalog)
-    assert {planned.cell.track for planned in cells} == {"rate-distortion", "ptq"}
+    assert {planned.cell.track for planned in cells} == tracks
+
+
+def test_smoke_holds_every_track(catalog: plugins.Catalog) -> None:
+    cells = suite.expand(suite.load("smoke", catalog), catalog)
+    assert {planned.cell.track for planned in cells} == set(catalog.names("track"))
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ class Headline:
     sign: int = 1
     reference: str | None = None
     decimals: int = 2
+    aside_decimals: int = 2
 
 
 _HEADLINES = {
@@ -31,6 +32,16 @@ _HEADLINES = {
         "sqnr_db", "gap_db", "SQNR in dB (dB above the limit of these bits)"
     ),
     ("rate-distortion", "weight"): Headline("sqnr_db", None, "SQNR in dB"),
+    ("rate-distortion", "activation"): Headline("sqnr_db", None, "SQNR in dB"),
+    ("rate-distortion", "gradient"): Headline(
+        "sqnr_db", "cosine", "SQNR in dB (cosine with the gradient)", aside_decimals=3
+    ),
+    **{
+        ("lattice-scaling", target): Headline(
+            "sqnr_db", "minima", "SQNR in dB at the best beta (certified minima)", aside_decimals=0
+        )
+        for target in ("source", "gradient")
+    },
     ("ptq", "weight"): Headline(
         "accuracy", "accuracy_drop", "accuracy in % (points lost)", reference="baseline_accuracy"
     ),

@@ -18,6 +18,7 @@ from ..registry import Registry
 from ..reporting import cut
 from ..runner import Summary
 from ..schema import Spec
+from ..tracks.lattice_verdict import FEWEST_CELLS, decide_l1
 from . import INTERRUPTED, interrupts, reference, rendering, summary
 from .comparison import Measured
 from .labels import Labels
@@ -170,6 +171,10 @@ def show_tables(
         return labels[kind](spec)
 
     summary.show(screen, found, label, _place(plan))
+    verdict = decide_l1(found)
+    if verdict.cells >= FEWEST_CELLS:
+        screen.say()
+        screen.say(verdict.text)
 
 
 def show_outcome(screen: Screen, plan: Plan, done: Summary, rows: Sequence[dict[str, Any]]) -> None:

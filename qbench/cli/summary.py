@@ -168,5 +168,5 @@ def _cell(point: Point, column: str, chosen: Headline) -> str:
     text = f"{value:.{chosen.decimals}f}"
     aside = point.aside.get(column)
     if chosen.aside:
-        text += f" {'(' + rendering.number(aside, chosen.decimals) + ')':>7}"
+        text += f" {'(' + rendering.number(aside, chosen.aside_decimals) + ')':>7}"
     return text + mark
