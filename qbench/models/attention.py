@@ -1,0 +1,44 @@
+"""Multi-head attention of layers that quantizers reach."""
+
+import math
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+
+@final
+class Attention(nn.Module):
+    """softmax(Q K^T / sqrt(d)) V in each of ``heads`` heads of d = width / heads features, then a linear layer.
+
+    Takes the place of ``torch.nn.MultiheadAttention`` with ``batch_first``, which keeps its projections in one
+    parameter outside any layer: here query, key, value and output are ``nn.Linear``. Products and softmax are
+    written out, so that they add in one order on every device. Weights start Xavier-uniform, biases at zero.
+
+    Reference: Vaswani et al., "Attention is all you need", 2017, equation 1 and section 3.2.2.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query, self.key, self.value, self.output = (_projection(width) for _ in range(4))
+
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, need_weights: bool = False
+    ) -> tuple[Tensor, None]:
+        """[n, positions, width] each; the attention weights are never returned."""
+        q, k, v = (self._split(x) for x in (self.query(query), self.key(key), self.value(value)))
+        scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+        mixed = torch.softmax(scores, -1) @ v
+        return self.output(mixed.transpose(1, 2).flatten(2)), None
+
+    def _split(self, x: Tensor) -> Tensor:
+        """[n, heads, positions, d]."""
+        return x.view(x.shape[0], x.shape[1], self.heads, -1).transpose(1, 2)
+
+
+def _projection(width: int) -> nn.Linear:
+    layer = nn.Linear(width, width)
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
