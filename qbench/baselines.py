@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from . import __version__
 from .classifier import classifier, evaluate
-from .components import Component, ImageData, Kind, Model
+from .components import Component, ImageData, Kind, Model, UserData
 from .fingerprint import fingerprint
 from .schema import Recipe, Spec, canonical_json, digest
 from .training import Progress, Trained, Training, train
@@ -62,6 +62,9 @@ class Bench(Protocol):
     @property
     def device(self) -> torch.device: ...
 
+    @property
+    def data_root(self) -> Path: ...
+
     def build(self, kind: Kind, spec: Spec) -> Any: ...
 
     def images(self, spec: Spec) -> ImageData: ...
@@ -70,12 +73,16 @@ class Bench(Protocol):
 def make_baseline(recipe: Recipe, bench: Bench, root: Path, progress: Progress | None = None) -> Baseline:
     """The baseline of ``recipe``: from the store under ``root``, else trained now.
 
-    Its code counts as part of the name: a changed model or trainer trains anew.
+    Its code counts as part of the name, and so does the content of a user's own files: a changed model, trainer or
+    picture trains anew.
     """
     model, optimizer = bench.build("model", recipe.model), bench.build("optimizer", recipe.optimizer)
+    dataset = bench.build("dataset", recipe.dataset)
     images, training = bench.images(recipe.dataset), Training(**recipe.training)
     store = BaselineStore(root, bench.device.type)
-    code = _code_of(model, optimizer, bench.build("dataset", recipe.dataset))
+    code = _code_of(model, optimizer, dataset)
+    if isinstance(dataset, UserData):
+        code = digest([code, dataset.content(bench.data_root)])[:16]
     stored = store.get_or_train(
         recipe, lambda: train(model, optimizer, images, training, recipe.seed, bench.device, progress), code
     )

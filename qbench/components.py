@@ -252,6 +252,18 @@ class Images(Dataset):
         """
 
 
+class UserData(ABC):
+    """What a data set also is when its name does not fix its content: a user's own files."""
+
+    @abstractmethod
+    def content(self, root: Path) -> str:
+        """sha256 that names the content; part of every identity, so that other files are other data.
+
+        Raises:
+            DataError: the files are not there or cannot be read.
+        """
+
+
 class Model(Component):
     """A network architecture."""
 

@@ -10,7 +10,7 @@ from typing import Literal
 import psutil
 
 from . import plugins, suite
-from .components import Images, Kind
+from .components import Images, Kind, UserData
 from .errors import DataError, QBenchError, SuiteError
 from .places import cache_root, data_root, registry_path
 from .plugins import Catalog
@@ -129,7 +129,9 @@ def make(options: Options) -> Plan:
     parameters = {name for p in planned if p.cell.quantizer for name in p.cell.quantizer.parameters}
     selection = Selection.parse(options.select, parameters)
     _require_known(selection, catalog)
-    cells = [_planned(p.cell, p.digest, catalog) for p in planned if selection.matches(flat(p.cell))]
+    chosen_cells = [p for p in planned if selection.matches(flat(p.cell))]
+    contents = _contents({p.cell.dataset for p in chosen_cells if p.cell.dataset}, catalog, options)
+    cells = [_planned(p.cell, p.digest, catalog, contents) for p in chosen_cells]
     if not cells:
         raise SuiteError(
             f"no cell of suite {chosen.name!r} meets {' '.join(options.select)!r}; see `qbench plan`"
@@ -178,13 +180,26 @@ def flat(cell: Cell) -> dict[str, object]:
     return {"cell_id": cell.cell_id, "track": cell.track, "target": cell.target, "seed": cell.seed, **texts}
 
 
-def _planned(cell: Cell, suite_digest: str, catalog: Catalog) -> PlannedCell:
+def _contents(specs: set[Spec], catalog: Catalog, options: Options) -> dict[Spec, str]:
+    """What the user's own files hold, where they are there."""
+    found = {}
+    for spec in specs:
+        dataset = catalog.build("dataset", spec)
+        own = isinstance(dataset, Images) and isinstance(dataset, UserData)
+        if own and not _missing(dataset, options.data_root):
+            found[spec] = dataset.content(options.data_root)
+    return found
+
+
+def _planned(cell: Cell, suite_digest: str, catalog: Catalog, contents: dict[Spec, str]) -> PlannedCell:
     track = catalog.build("track", Spec(name=cell.track, parameters=cell.budget))
     parts = {"track": Spec(name=cell.track), "quantizer": cell.quantizer, "model": cell.model}
     parts |= {"dataset": cell.dataset, "optimizer": cell.optimizer}
     marks = {kind: catalog.fingerprint(kind, spec) for kind, spec in parts.items() if spec}  # type: ignore[arg-type]
     for text in cell.budget.get("transforms", ()):
         marks[f"transform {text}"] = catalog.fingerprint("transform", Spec.parse(text))
+    if cell.dataset in contents:
+        marks["content"] = contents[cell.dataset]
     return PlannedCell(
         cell,
         suite_digest,

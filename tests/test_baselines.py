@@ -13,7 +13,7 @@ from torch import nn
 from qbench import baselines
 from qbench.baselines import BaselineStore, make_baseline, weights_sha256
 from qbench.classifier import evaluate
-from qbench.components import ImageData
+from qbench.components import ImageData, UserData
 from qbench.models.cnn import Cnn
 from qbench.optimizers.adam import Adam
 from qbench.schema import Recipe, Spec
@@ -217,4 +217,24 @@ def test_changed_code_trains_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     make_baseline(RECIPE, Noise(), tmp_path)
     monkeypatch.setattr(baselines, "fingerprint", lambda module: f"another {module}")
     make_baseline(RECIPE, Noise(), tmp_path)
+    assert len(list(tmp_path.glob("cpu/*.safetensors"))) == 2
+
+
+class Own(Noise, UserData):
+    """The same pictures as somebody's own files, which are whatever ``saved`` says."""
+
+    data_root = Path()
+    saved = "first"
+
+    def build(self, kind: str, spec: Spec) -> Any:
+        return self if kind == "dataset" else super().build(kind, spec)
+
+    def content(self, root: Path) -> str:
+        return self.saved
+
+
+def test_changed_files_train_anew(tmp_path: Path) -> None:
+    bench = Own()
+    for bench.saved in ("first", "first", "second"):
+        make_baseline(RECIPE, bench, tmp_path)
     assert len(list(tmp_path.glob("cpu/*.safetensors"))) == 2

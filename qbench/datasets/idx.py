@@ -1,8 +1,14 @@
-"""The four IDX files of MNIST and its twins: names, shapes, and whether an unpacked one is whole."""
+"""IDX files of MNIST and its twins: names, shapes, whether one is whole, and how it is unpacked."""
 
+import contextlib
+import gzip
 import math
+import shutil
+import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,20 @@ class IdxFile:
         if header != self.header:
             return f"{path} begins with {header.hex()}, {self.header.hex()} expected"
         return None
+
+    def unpack(self, path: Path, target: Path) -> None:
+        """Write the unpacked file to ``target``, from a ``.gz`` or from a ``.zip`` with ``gzip/<stem>.gz`` in it."""
+        with self._packed(path) as packed, gzip.open(packed) as content, target.open("wb") as opened:
+            shutil.copyfileobj(content, opened, 2**20)
+
+    @contextlib.contextmanager
+    def _packed(self, path: Path) -> Iterator[IO[bytes]]:
+        if path.suffix == ".zip":
+            with zipfile.ZipFile(path) as archive, archive.open(f"gzip/{self.packed}") as member:
+                yield member
+        else:
+            with path.open("rb") as opened:
+                yield opened
 
 
 FILES = (

@@ -1,6 +1,5 @@
 import hashlib
 import shutil
-import socket
 
 import pytest
 import torch
@@ -10,15 +9,6 @@ from qbench.datasets.fashion_mnist import FashionMnist
 from qbench.datasets.idx import FILES
 from qbench.datasets.mnist import Mnist
 from qbench.errors import DataError
-
-
-@pytest.fixture
-def no_network(monkeypatch):
-    def refuse(*args, **kwargs):
-        raise AssertionError(f"a connection was attempted: {args}")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [(Mnist, MNIST), (FashionMnist, FashionMNIST)])

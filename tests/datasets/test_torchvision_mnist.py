@@ -5,16 +5,12 @@ import hashlib
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import torch
 from torchvision.datasets import MNIST
 
-from qbench.datasets import torchvision_mnist
 from qbench.datasets.idx import FILES, IdxFile
 from qbench.datasets.mnist import Mnist
 from qbench.datasets.torchvision_mnist import TorchvisionMnist
@@ -52,79 +48,6 @@ def write_zeros(root: Path) -> Path:
             opened.write(file.header)
             opened.truncate(file.length)
     return raw
-
-
-@pytest.fixture(autouse=True)
-def short_patience(monkeypatch):
-    monkeypatch.setattr(torchvision_mnist, "SOCKET_TIMEOUT", 0.3)
-    for variable in ("no_proxy", "NO_PROXY"):
-        monkeypatch.setenv(variable, "127.0.0.1")
-
-
-@contextmanager
-def http_server(contents: dict[str, bytes]) -> Iterator[tuple[str, list[str]]]:
-    """The address of a server of these files, and the names it was asked for."""
-    asked: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            name = self.path.rpartition("/")[2]
-            asked.append(name)
-            if name not in contents:
-                self.send_error(404)
-                return
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(contents[name])))
-            self.end_headers()
-            self.wfile.write(contents[name])
-
-        def log_message(self, *args: object) -> None:
-            return None
-
-    class Server(ThreadingHTTPServer):
-        def handle_error(self, *args: object) -> None:
-            return None  # a client that reads the headers alone leaves
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/", asked
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-@contextmanager
-def raw_server(answer: Callable[[socket.socket], None]) -> Iterator[str]:
-    """The address of a server that accepts connections, calls ``answer`` and keeps them open till the end."""
-    opened: list[socket.socket] = []
-
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listening.accept()
-            except OSError:
-                return
-            opened.append(connection)
-            answer(connection)
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
-        finally:
-            listening.shutdown(socket.SHUT_RDWR)
-            thread.join()
-            for connection in opened:
-                connection.close()
-
-
-def closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
 
 
 def fetch_error(dataset: TorchvisionMnist, root: Path) -> str:
@@ -231,7 +154,7 @@ def test_a_folder_in_place_of_a_file_is_no_file(tmp_path):
     assert f"{path}.gz is not there" in str(Mnist().missing(tmp_path))
 
 
-def test_fetch_brings_whole_files_quietly(tmp_path, capfd):
+def test_fetch_brings_whole_files_quietly(tmp_path, capfd, http_server):
     with http_server(CONTENTS) as (address, asked):
         dataset = small(address)
         assert dataset.missing(tmp_path) is not None
@@ -246,7 +169,7 @@ def test_fetch_brings_whole_files_quietly(tmp_path, capfd):
     assert socket.getdefaulttimeout() is None
 
 
-def test_fetch_asks_only_for_what_is_missing(tmp_path):
+def test_fetch_asks_only_for_what_is_missing(tmp_path, http_server):
     raw = tmp_path / "SmallMNIST" / "raw"
     raw.mkdir(parents=True)
     for name in (FILES[0].packed, FILES[2].packed):
@@ -258,13 +181,13 @@ def test_fetch_asks_only_for_what_is_missing(tmp_path):
     assert small().missing(tmp_path) is None
 
 
-def test_fetch_goes_on_to_the_next_mirror(tmp_path):
+def test_fetch_goes_on_to_the_next_mirror(tmp_path, http_server, closed_port):
     with http_server({}) as (empty, _), http_server(CONTENTS) as (address, _):
         small(empty, f"http://127.0.0.1:{closed_port()}/", address).fetch(tmp_path)
     assert small().missing(tmp_path) is None
 
 
-def test_fetched_files_of_another_size_do_not_load(tmp_path):
+def test_fetched_files_of_another_size_do_not_load(tmp_path, http_server):
     with http_server(CONTENTS) as (address, _):
         small(address).fetch(tmp_path)
     with pytest.raises(
@@ -273,31 +196,31 @@ def test_fetched_files_of_another_size_do_not_load(tmp_path):
         small().load(tmp_path)
 
 
-def test_other_files_than_promised_are_refused(tmp_path):
+def test_other_files_than_promised_are_refused(tmp_path, http_server):
     wrong = dict.fromkeys(CONTENTS, b"<html>please log in</html>")
     with http_server(wrong) as (address, _):
         message = fetch_error(small(address), tmp_path)
     assert f"{IMAGES.packed} from {address}: File not found or corrupted (26 of " in message
 
 
-def test_a_file_that_is_not_there(tmp_path):
+def test_a_file_that_is_not_there(tmp_path, http_server):
     with http_server({}) as (address, _):
         assert "HTTP Error 404: Not Found" in fetch_error(small(address), tmp_path)
 
 
-def test_nobody_listens(tmp_path):
+def test_nobody_listens(tmp_path, closed_port):
     assert "refused" in fetch_error(small(f"http://127.0.0.1:{closed_port()}/"), tmp_path)
 
 
 @pytest.mark.timeout(30)  # two waits of 0.3 s, not for ever
-def test_a_server_that_accepts_and_never_answers(tmp_path):
+def test_a_server_that_accepts_and_never_answers(tmp_path, raw_server):
     with raw_server(lambda connection: None) as address:
         assert "timed out" in fetch_error(small(address), tmp_path)
 
 
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("stays_open", [True, False], ids=["stalls", "closes"])
-def test_a_server_that_stops_midway(tmp_path, stays_open):
+def test_a_server_that_stops_midway(tmp_path, stays_open, raw_server):
     def half(connection: socket.socket) -> None:
         content = CONTENTS[IMAGES.packed]
         connection.recv(65536)
@@ -310,7 +233,7 @@ def test_a_server_that_stops_midway(tmp_path, stays_open):
     assert ("timed out" if stays_open else "corrupted") in message
 
 
-def test_a_server_that_talks_nonsense(tmp_path):
+def test_a_server_that_talks_nonsense(tmp_path, raw_server):
     def nonsense(connection: socket.socket) -> None:
         connection.recv(65536)
         connection.sendall(b"220 not the web\r\n")
@@ -326,7 +249,7 @@ def test_a_root_that_cannot_be_written(tmp_path):
     assert (tmp_path / "file").read_text() == "in the way"
 
 
-def test_what_a_killed_fetch_left_is_neither_data_nor_in_the_way(tmp_path):
+def test_what_a_killed_fetch_left_is_neither_data_nor_in_the_way(tmp_path, http_server):
     raw = tmp_path / "SmallMNIST" / "raw"
     raw.mkdir(parents=True)
     for name, content in CONTENTS.items():
@@ -338,7 +261,7 @@ def test_what_a_killed_fetch_left_is_neither_data_nor_in_the_way(tmp_path):
     assert not list(raw.glob("*.part"))
 
 
-def test_a_damaged_file_is_replaced_only_by_a_whole_one(tmp_path):
+def test_a_damaged_file_is_replaced_only_by_a_whole_one(tmp_path, http_server):
     raw = tmp_path / "SmallMNIST" / "raw"
     raw.mkdir(parents=True)
     (raw / IMAGES.packed).write_bytes(b"damaged")
@@ -350,7 +273,7 @@ def test_a_damaged_file_is_replaced_only_by_a_whole_one(tmp_path):
     assert small().missing(tmp_path) is None
 
 
-def test_two_fetches_at_once_bring_each_file_once(tmp_path):
+def test_two_fetches_at_once_bring_each_file_once(tmp_path, http_server):
     with http_server(CONTENTS) as (address, asked):
         threads = [threading.Thread(target=small(address).fetch, args=(tmp_path,)) for _ in range(2)]
         for thread in threads:
