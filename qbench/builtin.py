@@ -106,31 +106,54 @@ def qbench_quantizers() -> Iterable[type[Quantizer]]:
 
 @hookimpl
 def qbench_models() -> Iterable[type[Model]]:
+    from .models.alexnet import AlexNet
     from .models.cnn import Cnn
+    from .models.densenet121 import DenseNet121
+    from .models.googlenet import GoogLeNet
     from .models.mlp import Mlp
+    from .models.resnet18 import ResNet18
+    from .models.vit import Vit
 
-    return [Cnn, Mlp]
+    return [AlexNet, Cnn, DenseNet121, GoogLeNet, Mlp, ResNet18, Vit]
 
 
 @hookimpl
 def qbench_datasets() -> Iterable[type[Dataset]]:
+    from .datasets.cifar10 import Cifar10
     from .datasets.digits import Digits
+    from .datasets.emnist_digits import EmnistDigits
     from .datasets.fashion_mnist import FashionMnist
     from .datasets.gaussian import Gaussian
+    from .datasets.image_folder import ImageFolder
     from .datasets.laplacian import Laplacian
     from .datasets.mnist import Mnist
     from .datasets.scale_mixture import ScaleMixture
     from .datasets.uniform import Uniform
 
-    return [Digits, FashionMnist, Gaussian, Laplacian, Mnist, ScaleMixture, Uniform]
+    return [
+        Cifar10,
+        Digits,
+        EmnistDigits,
+        FashionMnist,
+        Gaussian,
+        ImageFolder,
+        Laplacian,
+        Mnist,
+        ScaleMixture,
+        Uniform,
+    ]
 
 
 @hookimpl
 def qbench_optimizers() -> Iterable[type[Optimizer]]:
+    from .optimizers.adagrad import Adagrad
     from .optimizers.adam import Adam
+    from .optimizers.adamw import AdamW
+    from .optimizers.momentum import Momentum
+    from .optimizers.rmsprop import RmsProp
     from .optimizers.sgd import Sgd
 
-    return [Adam, Sgd]
+    return [Adagrad, Adam, AdamW, Momentum, RmsProp, Sgd]
 
 
 @hookimpl
