@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from . import plugins
-from .codec import Code, Header, from_payload, prepare
+from .codec import Code, Header, from_payload, inner_versions, prepare
 from .components import Context, Quantizer
 from .errors import InputError, PluginError
 from .message import Message, entropy_bits, is_coded, pack, schema, to_device, unpack
@@ -89,7 +89,7 @@ def code(
     context = Context(
         generator,
         importance=None if importance is None else _importance(importance, x, channel_axis),
-        gram=gram,
+        gram=None if gram is None else gram.to(prepared.device),
         loss=None if loss is None else lambda y: loss(y.movedim(0, channel_axis) if y.dim() else y),
     )
     scaled = Code(quantizer)
@@ -102,8 +102,9 @@ def code(
         seconds = _clock(prepared) - began
         codes = pack(message)
     own = b"" if codebook is not None else book
+    header = Header(spec, quantizer.version, x.shape, x.dtype, channel_axis, inner_versions(quantizer))
     return Coded(
-        payload=Header(spec, quantizer.version, x.shape, x.dtype, channel_axis).to_bytes() + book + codes,
+        payload=header.to_bytes() + book + codes,
         nbytes=len(codes) + len(own),
         static_nbytes=len(book) - len(own),
         entropy_bits=entropy_bits(message) + (entropy_bits(unpack(own)[0]) if own else 0.0),
@@ -123,7 +124,7 @@ def stream_nbytes(messages: Sequence[Coded]) -> int:
 def _importance(importance: Tensor, x: Tensor, channel_axis: int) -> Tensor:
     if importance.shape != x.shape or bool((importance < 0).any()):
         raise InputError(f"importance needs the shape of x, {tuple(x.shape)}, and no negative weight")
-    return prepare(importance, channel_axis)
+    return prepare(importance.to(x.device), channel_axis)
 
 
 def _clock(x: Tensor) -> float:

@@ -140,7 +140,7 @@ class _SpecParser:
             if self.text[self.at : self.at + 1] == "(":
                 self.at, key = start, "inner"
             elif not self.take("="):
-                raise self.problem("'='")
+                raise self.problem("'=' or '('")
             if key in found:
                 raise SpecError(f"parameter {key!r} is given twice in {self.text!r}")
             found[key] = self.value()

@@ -60,7 +60,8 @@ def test_parse(text: str, parameters: dict[str, object]) -> None:
     [
         ("", "expected a component name at character 1"),
         ("Uniform", "'Uniform'"),
-        ("uniform:bits", "expected '='"),
+        ("uniform:bits", "expected '=' or '\\('"),
+        ("hadamard(nf4)", "expected '=' or '\\(' at character 13"),
         ("uniform(bits=4", "expected ',' or"),
         ("uniform(bits=4)x", "expected the end at character 16"),
         ("uniform:bits=4,bits=5", "given twice"),

@@ -13,6 +13,7 @@ from .scaling import Layout, divide, load_scale, store_scale
 
 _LARGEST_RATIO = 1024  # of a group's magnitudes to its step: a float16 zero point up to there is right to 1/2
 _LARGEST_ZERO_POINT = 2048.0
+_LARGEST = 2.0**32  # far beyond what the largest scale reaches; squares must not overflow
 
 
 class HqqParameters(Parameters):
@@ -65,7 +66,7 @@ class Hqq(Quantizer):
         return {}
 
     def encode(self, x: Tensor, codebook: Message, *, context: Context) -> Message:
-        rows = self.layout.split(x)
+        rows = self.layout.split(x).clamp(-_LARGEST, _LARGEST)
         low, high = rows.amin(1), rows.amax(1)
         least = torch.maximum(high, -low) / _LARGEST_RATIO
         stored = store_scale(torch.maximum((high - low) / (self.levels - 1), least), "float16")

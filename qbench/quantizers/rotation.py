@@ -1,6 +1,7 @@
-"""Random rotations: hashed signs, then a fast Walsh-Hadamard transform.
+"""Random rotations: hashed signs, then a fast Walsh-Hadamard transform; and hashed turns of pairs.
 
-Only single additions, subtractions and multiplications of floats occur, so every machine computes the same bits.
+Only single additions, subtractions, multiplications and divisions of floats occur, so every machine computes the
+same bits.
 """
 
 import math
@@ -46,6 +47,21 @@ def rotate_back(x: Tensor, seed: int) -> Tensor:
     return _by_blocks(x) * signs(seed, x.shape[-1], x.device).to(x.dtype)
 
 
+def turn(x: Tensor, seed: int) -> Tensor:
+    """Every pair of neighbours along the last dimension, of even length, turned by a hashed angle of its own.
+
+    ``(a, b) -> (c a - s b, s a + c b)`` with ``c = (1 - t^2) / (1 + t^2)``, ``s = 2 t / (1 + t^2)`` and t from -1 to 1
+    in steps of 2^-15, by SHAKE-128 of the seed: angles up to a right one, either way.
+    """
+    return _turned(x, *_angles(seed, x.shape[-1] // 2, x))
+
+
+def turn_back(x: Tensor, seed: int) -> Tensor:
+    """The inverse and transpose of :func:`turn`."""
+    cosine, sine = _angles(seed, x.shape[-1] // 2, x)
+    return _turned(x, cosine, -sine)
+
+
 def hadamard(x: Tensor) -> Tensor:
     """The orthonormal Walsh-Hadamard transform along the last dimension, in natural order; its own inverse.
 
@@ -64,6 +80,20 @@ def hadamard(x: Tensor) -> Tensor:
     y = _butterflies(y.reshape(1, x.numel() // near, near).mT).mT.reshape(x.shape)
     bits = n.bit_length() - 1
     return y * math.ldexp(math.sqrt(0.5) if bits % 2 else 1.0, -(bits // 2))
+
+
+def _angles(seed: int, n: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and sines, [n] each, in the dtype and on the device of ``like``."""
+    octets = bytearray(shake_128(f"turns/{seed}".encode()).digest(2 * n + 2))
+    hashed = torch.frombuffer(octets, dtype=torch.uint8)[: 2 * n].reshape(n, 2).double()
+    t = (hashed[:, 0] + 256 * hashed[:, 1] + 0.5) / 2**15 - 1
+    scale = 1 + t * t
+    return ((1 - t * t) / scale).to(like), (2 * t / scale).to(like)
+
+
+def _turned(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    a, b = x[..., 0::2], x[..., 1::2]
+    return torch.stack([cosine * a - sine * b, sine * a + cosine * b], -1).flatten(-2)
 
 
 def _by_blocks(x: Tensor) -> Tensor:

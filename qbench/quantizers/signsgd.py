@@ -14,7 +14,9 @@ from .scaling import Layout
 
 
 class SignSGDParameters(Bucketed):
-    scale: Literal["mean", "none"] = Field("mean", description="what a sign is multiplied by")
+    scale: Literal["mean", "unit"] = Field(
+        "mean", description="what a sign is multiplied by: the mean magnitude, or nothing"
+    )
 
 
 @final
@@ -23,11 +25,11 @@ class SignSGD(Quantizer):
 
     - mean: ``a = mean |x|`` of the bucket, a float32 decided for each message. The squared error is
       ``mean x^2 - a^2``, 1 - 2/pi for a Gaussian. With the channel's error feedback it is EF-signSGD.
-    - none: a = 1 in units of the core's power of two, the least above the largest magnitude: signs and no scale, as
+    - unit: a = 1 in units of the core's power of two, the least above the largest magnitude: signs and no scale, as
       signSGD sends them. x^ has the direction of the signs and a length that is no estimate of x. Zeros become ones.
 
     The cosine of x and x^ is that of x and its signs, sqrt(2/pi) for a large Gaussian. The majority vote of several
-    workers is the sign of the sum of what decodes with scale=none.
+    workers is the sign of the sum of what decodes with scale=unit.
 
     Reference: Bernstein et al. 2018, "signSGD: Compressed Optimisation for Non-Convex Problems", algorithm 1; mean:
     Karimireddy et al. 2019, "Error Feedback Fixes SignSGD and other Gradient Compression Schemes", algorithm 1.
@@ -46,13 +48,13 @@ class SignSGD(Quantizer):
 
     def encode(self, x: Tensor, codebook: Message, *, context: Context) -> Message:
         signs = Stream(x >= 0, 2)
-        if self.parameters.scale == "none":
+        if self.parameters.scale == "unit":
             return {"signs": signs}
         return {"signs": signs, "scale": self.parameters.layout(x.numel()).means(x.abs())}
 
     def decode(self, codes: Message, codebook: Message, shape: torch.Size) -> Tensor:
         signs = 2.0 * values(codes, "signs").float().reshape(shape) - 1.0
-        if self.parameters.scale == "none":
+        if self.parameters.scale == "unit":
             return signs
         layout: Layout = self.parameters.layout(shape.numel())
         return layout.join(layout.split(signs) * values(codes, "scale")[:, None], shape)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .. import plugins
-from ..codec import MAX_HEADER, Code, Header
+from ..codec import MAX_HEADER, Code, Header, inner_versions
 from ..components import Quantizer
 from ..message import nbytes, pack, unpack
 from ..schema import Spec, Target
@@ -184,7 +184,8 @@ def header_says_nothing(subject: Subject) -> str | None:
     one = subject.send(subject.gaussian(8, 40))
     two = subject.send(subject.gaussian(8, 40, draw=1).exp())
     spec = twin(subject.quantizer).spec
-    named = Header(spec, subject.quantizer.version, torch.Size([8, 40]), torch.float32, 0).to_bytes()
+    version, inner = subject.quantizer.version, inner_versions(subject.quantizer)
+    named = Header(spec, version, torch.Size([8, 40]), torch.float32, 0, inner).to_bytes()
     if not one.header == two.header == named or len(named) > MAX_HEADER:
         subject.fail(
             "its header depends on the tensor",

@@ -10,7 +10,7 @@ from unittest import SkipTest
 import torch
 from torch import Tensor
 
-from ..codec import Code, Header, from_payload, prepare
+from ..codec import Code, Header, from_payload, inner_versions, prepare
 from ..components import Context, Quantizer
 from ..errors import QBenchError
 from ..message import Message, pack
@@ -92,7 +92,8 @@ class Subject:
         coder, context = Code(quantizer or self.quantizer), self.context(prepared)
         book = codebook if codebook is not None else coder.fit(prepared, context)
         codes = coder.encode(prepared, book, context)
-        header = Header(coder.quantizer.spec, coder.quantizer.version, x.shape, x.dtype, channel_axis)
+        spec, inner = coder.quantizer.spec, inner_versions(coder.quantizer)
+        header = Header(spec, coder.quantizer.version, x.shape, x.dtype, channel_axis, inner)
         return Sent(header.to_bytes() + pack(book) + pack(codes), book, codes)
 
     def require_repeatable(self, x: Tensor) -> None:

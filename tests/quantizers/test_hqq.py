@@ -128,6 +128,13 @@ def test_bad_parameters_say_what_is_allowed(parameters, message):
         Hqq(**parameters)
 
 
+@pytest.mark.parametrize("scale", [1e18, 1e30, 1e37])
+def test_values_far_beyond_a_static_codebook_are_clipped(code, gaussian, scale):
+    """Their squares, 1e36 to 1e74, are no float32 numbers."""
+    decoded = code(Hqq(), scale * gaussian(4, 64), fitted_on=gaussian(4, 64)).reconstruction
+    assert bool(torch.isfinite(decoded).all())
+
+
 def test_rates(code, gaussian):
     for group_size in (32, 128):
         coded = code(Hqq(bits=5, group_size=group_size), gaussian(256, 256))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import linalg, stats
 
-from qbench.quantizers.rotation import blocks, hadamard, rotate, rotate_back, signs
+from qbench.quantizers.rotation import blocks, hadamard, rotate, rotate_back, signs, turn, turn_back
 
 
 @pytest.mark.parametrize("n", [1, 2, 4, 64, 128, 1024])
@@ -62,6 +62,24 @@ def test_blocks_mix_for_themselves():
     assert torch.allclose(inside.abs(), torch.full((256,), 1 / 16), rtol=1e-6)
     assert float(rotate(spike, seed=0).square().sum()) == pytest.approx(float(inside.square().sum()))
     assert y.unique().numel() > 10
+
+
+def test_turns_are_by_the_angles_of_the_hash():
+    """t = (k + 1/2) / 2^15 - 1 is the tangent of half an angle, k the hash in pairs of bytes, lowest first."""
+    octets = shake_128(b"turns/7").digest(6)
+    y = turn(torch.tensor([1.0, 0.0] * 3, dtype=torch.float64), seed=7).reshape(3, 2)
+    for i, (cosine, sine) in enumerate(y.tolist()):
+        angle = 2 * math.atan((int.from_bytes(octets[2 * i : 2 * i + 2], "little") + 0.5) / 2**15 - 1)
+        assert (cosine, sine) == pytest.approx((math.cos(angle), math.sin(angle)), abs=1e-14)
+
+
+@pytest.mark.parametrize("n", [0, 2, 48])
+def test_turning_back_is_the_inverse_and_the_transpose(gaussian, n):
+    x = gaussian(3, n).double()
+    assert torch.allclose(turn_back(turn(x, 5), 5), x, rtol=0, atol=1e-14)
+    identity = torch.eye(n, dtype=torch.float64)
+    assert torch.allclose(turn(identity, 5).T, turn_back(identity, 5), rtol=0, atol=1e-15)
+    assert turn(x.float(), 5).dtype == torch.float32
 
 
 def test_signs_are_the_bits_of_the_hash():

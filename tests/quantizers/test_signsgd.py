@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from qbench.quantizers.signsgd import SignSGD
+from qbench.schema import Spec
 from qbench.testing import parametrize_checks
 
 
@@ -16,7 +17,7 @@ def test_by_hand(code):
 def test_signs_alone_have_the_length_of_the_power_of_two(code):
     for scale in (1.0, 2.0**-70, 2.0**40):
         x = scale * torch.tensor([0.75, -0.25, 0.0, 0.5])
-        assert code(SignSGD(scale="none"), x).reconstruction.tolist() == [scale, -scale, scale, scale]
+        assert code(SignSGD(scale="unit"), x).reconstruction.tolist() == [scale, -scale, scale, scale]
 
 
 @pytest.mark.parametrize("bucket_size", [None, 4096])
@@ -27,7 +28,7 @@ def test_gaussian_error(code, gaussian, z_score, bucket_size):
     assert abs(z_score(x, decoded, (1 - 2 / math.pi) * (1 - 1 / n))) < 4
 
 
-@pytest.mark.parametrize("scale", ["mean", "none"])
+@pytest.mark.parametrize("scale", ["mean", "unit"])
 def test_cosine_of_gaussian_vectors(code, gaussian, scale):
     """sqrt(2/pi), with a deviation of about sqrt((1 - 3/pi) / d): 4 of them."""
     d = 1 << 18
@@ -53,9 +54,15 @@ def test_rate_by_hand(code, gaussian):
     """One bit; schema 1 + (6 + 2) + (6 + 1), count 2, scale 1 + 1 + 4; without scale 1 + (6 + 2) and 2."""
     x = gaussian(4096)
     assert code(SignSGD(), x).nbytes == 512 + 16 + 2 + 6
-    assert code(SignSGD(scale="none"), x).nbytes == 512 + 9 + 2
+    assert code(SignSGD(scale="unit"), x).nbytes == 512 + 9 + 2
 
 
-@parametrize_checks([SignSGD(**point) for point in SignSGD.sweep] + [SignSGD(scale="none")])
+def test_every_scale_can_be_typed():
+    for scale in ("mean", "unit"):
+        parsed = Spec.parse(f"signsgd:scale={scale}")
+        assert SignSGD(**parsed.parameters).spec.parameters["scale"] == scale
+
+
+@parametrize_checks([SignSGD(**point) for point in SignSGD.sweep] + [SignSGD(scale="unit")])
 def test_contract(quantizer, check):
     check(quantizer)
