@@ -25,15 +25,17 @@ def activations(module: nn.Module, images: Tensor) -> dict[str, Tensor]:
     names = {id(weight.parameter): weight.name for weight in weight_tensors(module)}
     seen: dict[str, list[Tensor]] = {}
 
-    def keep(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
-        seen.setdefault(names[id(layer.weight)], []).append(inputs[0].detach().float())
+    def keep(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        # a copy: later operations may write into their input
+        given = (args[0] if args else kwargs["input"]).detach().float().clone()
+        seen.setdefault(names[id(layer.weight)], []).append(given)
 
     layers = [
         layer
         for layer in module.modules()
         if isinstance(layer, LAYERS) and id(layer._parameters.get("weight")) in names
     ]
-    handles = [layer.register_forward_pre_hook(keep) for layer in layers]
+    handles = [layer.register_forward_pre_hook(keep, with_kwargs=True) for layer in layers]
     try:
         with _as_measured(module, images.device), torch.no_grad():
             module(images)

@@ -319,6 +319,7 @@ class Track(Component):
         version: part of every cell's identity; raised when the meaning of its numbers changes.
         targets: the targets a grid of this track may name.
         provides: what its quantizers find in the context.
+        quantizers: names of those it can work with; empty for all.
         extensible: whether a grid takes quantizers beside those its file names (``--quantizer``).
         Parameters: the budget a grid states (``[grid.budget]``), validated by it. A list ``transforms`` in it holds
             specifications of transforms, which are resolved and are part of a cell's fingerprint.
@@ -328,6 +329,7 @@ class Track(Component):
     version: ClassVar[int] = 1
     targets: ClassVar[tuple[Target, ...]]
     provides: ClassVar[frozenset[str]] = frozenset()
+    quantizers: ClassVar[frozenset[str]] = frozenset()
     extensible: ClassVar[bool] = True
 
     @abstractmethod

@@ -140,9 +140,10 @@ def expand(suite: Suite, catalog: Catalog, extra_quantizers: Iterable[str] = ())
                 cells.setdefault(cell.cell_id, Planned(cell, digests[grid.track]))
     used = {planned.cell.quantizer for planned in cells.values()}
     for text in extra:
-        if catalog.build("quantizer", text).spec not in used:
+        quantizer = catalog.build("quantizer", text)
+        if quantizer.spec not in used:
             raise SuiteError(
-                f"--quantizer {text} fits no grid of suite {suite.name!r}: see its targets in `qbench plugins`"
+                f"--quantizer {text} fits no grid of suite {suite.name!r}: it is {_meant_for(quantizer)}"
             )
     return list(cells.values())
 
@@ -199,11 +200,11 @@ _AXES: tuple[Any, ...] = ("model", "dataset", "optimizer")
 def _quantizers(grid: Grid, catalog: Catalog, track: Track, extra: list[str]) -> Iterator[Spec]:
     for text in grid.quantizer:
         if text == "*":
-            yield from (q.spec for q in _everyone(catalog) if q.suits(grid.target, track.provides))
+            yield from (q.spec for q in _everyone(catalog) if _suits(q, grid, track))
         else:
             yield _fitting(catalog.build("quantizer", text), grid, track).spec
     added = [catalog.build("quantizer", text) for text in extra if track.extensible]
-    yield from (q.spec for q in added if q.suits(grid.target, track.provides))
+    yield from (q.spec for q in added if _suits(q, grid, track))
 
 
 def _everyone(catalog: Catalog) -> Iterator[Quantizer]:
@@ -212,15 +213,31 @@ def _everyone(catalog: Catalog) -> Iterator[Quantizer]:
         yield from (component(**point) for point in component.sweep)
 
 
+def _suits(quantizer: Quantizer, grid: Grid, track: Track) -> bool:
+    named = not track.quantizers or quantizer.name in track.quantizers
+    return named and quantizer.suits(grid.target, track.provides)
+
+
 def _fitting(quantizer: Quantizer, grid: Grid, track: Track) -> Quantizer:
-    if not quantizer.suits(grid.target, track.provides):
-        needs = f" and needs {', '.join(sorted(quantizer.needs))}" if quantizer.needs else ""
+    if track.quantizers and quantizer.name not in track.quantizers:
         raise SuiteError(
-            f"{quantizer} does not suit track {grid.track!r} with target {grid.target!r}: it is meant for "
-            f"{', '.join(quantizer.targets)}{needs}; "
-            f"the track provides {', '.join(sorted(track.provides)) or 'nothing'}"
+            f"{quantizer} is none of those that track {grid.track!r} works with: {', '.join(sorted(track.quantizers))}"
+        )
+    if not quantizer.suits(grid.target, track.provides):
+        raise SuiteError(
+            f"{quantizer} does not suit track {grid.track!r} with target {grid.target!r}: it is "
+            f"{_meant_for(quantizer)}; the track provides {', '.join(sorted(track.provides)) or 'nothing'}"
         )
     return quantizer
+
+
+def _meant_for(quantizer: Quantizer) -> str:
+    """Targets that it shares with every quantizer inside it, and what all of these need."""
+    parts = quantizer.parts()
+    targets = [target for target in quantizer.targets if all(target in part.targets for part in parts)]
+    needs = frozenset[str]().union(*(part.needs for part in parts))
+    wanted = f" and needs {', '.join(sorted(needs))}" if needs else ""
+    return f"meant for {', '.join(targets) or 'nothing'}{wanted}"
 
 
 def _protocol(grid: Grid, catalog: Catalog) -> dict[str, Any]:

@@ -63,6 +63,24 @@ def test_a_weight_used_twice_has_both_inputs_and_an_unused_one_none(pictures: Te
     assert list(gradients(module, pictures, torch.zeros(7, dtype=torch.long))) == ["shared.weight"]
 
 
+def test_an_input_is_what_the_layer_read_whatever_becomes_of_it(pictures: Tensor) -> None:
+    class Careless(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(16, 4), nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            hidden = self.first(input=x.flatten(1))
+            result = self.second(hidden)
+            hidden.zero_()
+            return result
+
+    module = Careless()
+    found = activations(module, pictures)
+    assert torch.equal(found["first.weight"], pictures.flatten(1))
+    assert torch.equal(found["second.weight"], module.first(pictures.flatten(1)).detach())
+
+
 def test_an_embedding_that_shares_a_layers_weight_is_no_layer() -> None:
     class Tied(nn.Module):
         def __init__(self) -> None:

@@ -74,6 +74,7 @@ class LatticeScaling(Track):
     reference = "Conway & Sloane 1983, A fast encoding method for lattice codes and quantizers"
     version = 1
     targets = ("source", "gradient")
+    quantizers = frozenset({"nested-lattice"})
     Parameters = LatticeScalingParameters
 
     def baseline(self, cell: Cell) -> Recipe | None:

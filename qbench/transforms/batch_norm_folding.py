@@ -35,7 +35,7 @@ class BatchNormFolding(Transform):
 
     def apply(self, module: nn.Module, *, calibration: Tensor, original: nn.Module) -> nn.Module:
         changed = deepcopy(module).eval()
-        graph = Graph(changed)
+        graph = Graph(changed, self)
         for node in graph.nodes:
             for fused, before in _fused(graph, node):
                 changed.set_submodule(str(before.target), fused)

@@ -61,7 +61,7 @@ class CrossLayerEqualization(Transform):
     def apply(self, module: nn.Module, *, calibration: Tensor, original: nn.Module) -> nn.Module:
         changed = deepcopy(module).eval()
         layers: dict[nn.Module, dict[str, Tensor]] = {}
-        pairs = [_Pair.of(layers, *joined) for joined in _joined_layers(Graph(changed))]
+        pairs = [_Pair.of(layers, *joined) for joined in _joined_layers(Graph(changed, self))]
         for _ in range(_SWEEPS):
             if max((pair.equalize() for pair in pairs), default=0.0) <= _CONVERGED:
                 break

@@ -5,6 +5,7 @@ from typing import final
 
 from torch import fx, nn
 
+from ..components import Transform
 from ..errors import InputError
 from ..layers import LAYERS
 
@@ -13,18 +14,23 @@ from ..layers import LAYERS
 class Graph:
     """The operations of a network, each a node, in the order in which they run.
 
+    Args:
+        module: the network.
+        transform: what the graph is for, named where there is none.
+
     Raises:
         InputError: the network's Python code depends on its input, so that no graph can be traced.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, transform: Transform) -> None:
         self._modules = dict(module.named_modules())
         try:
             self.nodes = list(fx.Tracer().trace(module).nodes)
         except Exception as error:
             why = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise InputError(
-                f"torch.fx cannot trace {type(module).__name__}: {why}; use transforms that need no graph"
+                f"{transform} needs a graph, and torch.fx cannot trace {type(module).__name__}: {why}; "
+                "leave this transform out, or write the model without decisions that depend on its input"
             ) from error
         self._calls = Counter(str(node.target) for node in self.nodes if node.op == "call_module")
         read = (str(node.target) for node in self.nodes if node.op == "get_attr")

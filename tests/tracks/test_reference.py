@@ -386,6 +386,41 @@ def test_no_rows_are_no_news(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == ""
 
 
+def nearest_e8(x: Tensor) -> Tensor:
+    """The nearer of the nearest points of D8 and of D8 + 1/2."""
+
+    def nearest_d8(x: Tensor) -> Tensor:
+        rounded = x.round()
+        worst = (x - rounded).abs().argmax(1, keepdim=True)
+        step = (x - rounded).gather(1, worst).sign()
+        odd = rounded.sum(1, keepdim=True) % 2
+        return rounded.scatter_add(1, worst, odd * torch.where(step == 0, 1.0, step))
+
+    points = torch.stack([nearest_d8(x), nearest_d8(x - 0.5) + 0.5])
+    distances = (points - x).square().sum(2)
+    return torch.where((distances[0] <= distances[1])[:, None], points[0], points[1])
+
+
+def nested_e8(x: Tensor, m: int, beta: float) -> Tensor:
+    """What the index of the nearest point of (beta/m) E8, modulo m, decodes to (Conway, Sloane 1983)."""
+    basis = torch.eye(8, dtype=torch.float64) - torch.diag(torch.ones(7, dtype=torch.float64), -1)
+    basis[0, 0], basis[7] = 2.0, 0.5
+    index = (nearest_e8(m * x / beta) @ basis.inverse()).round() % m
+    point = index @ basis
+    return beta / m * (point - m * nearest_e8(point / m))
+
+
+def test_decoded_errors_of_nested_e8_by_a_second_program() -> None:
+    """The rows' values are those of this program at 10^7 vectors; here 2^17, within 4 of both standard errors."""
+    rows = [p.cell for p in planned_cells() if p.cell.budget["row"].endswith("wrap, decoded")]
+    assert len(rows) == 4
+    for cell in rows:
+        parameters, known = cell.quantizer.parameters, Published.read(cell.budget["value"])
+        x = torch.randn(2**17, 8, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+        errors = (x - nested_e8(x, parameters["m"], parameters["beta"])).square().mean(1)
+        assert abs(known.z(float(errors.mean()), float(errors.std()) / 2**8.5)) < 4
+
+
 @pytest.mark.slow
 def test_every_known_value_comes_out(tmp_path: Path) -> None:
     """|z| <= 4 in every row and p > 1e-4 of the chi-square; seeds are fixed, so this fails for a reason only."""
