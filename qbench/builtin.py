@@ -169,10 +169,11 @@ def qbench_transforms() -> Iterable[type[Transform]]:
 def qbench_tracks() -> Iterable[type[Track]]:
     from .tracks.lattice_scaling import LatticeScaling
     from .tracks.ptq import Ptq
+    from .tracks.qat import Qat
     from .tracks.rate_distortion import RateDistortion
     from .tracks.reference import Reference
 
-    return [LatticeScaling, Ptq, RateDistortion, Reference]
+    return [LatticeScaling, Ptq, Qat, RateDistortion, Reference]
 
 
 @hookimpl

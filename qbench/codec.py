@@ -9,18 +9,21 @@ import math
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .components import Context, Quantizer
+from .components import Context, Quantizer, Trainable
 from .errors import InputError, InvalidReconstructionError, PayloadError, QBenchError
 from .message import Message, unpack
 from .schema import Spec
+from .straight_through import straight_through
 
 MAGIC = b"QBPL"
 VERSION = 1
 MAX_HEADER = 512
+_LEAST_EXPONENT, _LARGEST_EXPONENT = -148, 128  # of the float32 values there are
 _PREFIX = struct.Struct("<4sBH")
 _DTYPES = {
     str(dtype).removeprefix("torch."): dtype
@@ -30,13 +33,14 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class Header:
-    """What a decoder is told beside the bytes that count."""
+    """What a decoder is told beside the bytes that count; ``inner_versions`` are those of quantizers inside."""
 
     quantizer: Spec
     quantizer_version: int
     shape: torch.Size
     dtype: torch.dtype
     channel_axis: int
+    inner_versions: tuple[int, ...] = ()
 
     def to_bytes(self) -> bytes:
         """The prefix and the header's JSON.
@@ -44,13 +48,15 @@ class Header:
         Raises:
             PayloadError: the header is longer than 512 bytes.
         """
-        fields = {
+        fields: dict[str, Any] = {
             "quantizer": str(self.quantizer),
             "version": self.quantizer_version,
             "shape": list(self.shape),
             "dtype": str(self.dtype).removeprefix("torch."),
             "axis": self.channel_axis,
         }
+        if self.inner_versions:
+            fields["inner"] = list(self.inner_versions)
         text = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
         if len(text) > MAX_HEADER:
             raise PayloadError(
@@ -77,12 +83,19 @@ class Header:
                 shape,
                 _DTYPES[fields["dtype"]],
                 fields["axis"],
+                tuple(fields.get("inner", ())),
             )
             if min(shape, default=0) < 0 or not 0 <= header.channel_axis < max(1, len(shape)):
                 raise ValueError("a negative size or an axis outside the shape")
         except (ValueError, KeyError, TypeError, RuntimeError, QBenchError) as error:
             raise PayloadError(f"the payload's header is damaged: {error}") from error
         return header, _PREFIX.size + length
+
+
+def inner_versions(quantizer: Quantizer) -> tuple[int, ...]:
+    """The versions of the quantizers inside, in the order of :meth:`Quantizer.parts`; () where all are 1."""
+    versions = tuple(part.version for part in quantizer.parts()[1:])
+    return versions if any(version != 1 for version in versions) else ()
 
 
 class Code:
@@ -129,11 +142,29 @@ class Code:
             )
         return _scaled(x.to(torch.float32), exponent)
 
+    def surrogate(self, x: Tensor, codebook: Message, context: Context) -> Tensor:
+        """The value of ``decode(encode(x))`` bit for bit, with a gradient for x and what of the codebook wants one.
+
+        A :class:`Trainable` says which gradient; of every other quantizer it is the gradient of x itself.
+        """
+        if isinstance(self.quantizer, Trainable):
+            exponent, inner = _open(codebook)
+            context = _in_units_of(context, exponent)
+            return _scaled(self.quantizer.surrogate(_scaled(x, -exponent), inner, context=context), exponent)
+        with torch.no_grad():
+            codes = self.encode(x.detach(), codebook, context)
+            value = self.decode(codes, codebook, x.shape)
+        return straight_through(x, value)
+
 
 def _open(codebook: Message) -> tuple[int, Message]:
     exponent, inner = codebook.get("e"), codebook.get("c")
     if not isinstance(exponent, Tensor) or not isinstance(inner, dict) or exponent.numel() != 1:
         raise PayloadError("the payload's codebook lacks its exponent or its content")
+    if exponent.is_floating_point() or not _LEAST_EXPONENT <= int(exponent) <= _LARGEST_EXPONENT:
+        raise PayloadError(
+            f"the payload's exponent is {exponent.item()}, no integer from {_LEAST_EXPONENT} to {_LARGEST_EXPONENT}"
+        )
     return int(exponent), inner
 
 
@@ -190,6 +221,11 @@ def from_payload(payload: bytes, build: Callable[[Spec], Quantizer]) -> Tensor:
         raise PayloadError(
             f"{quantizer.name} wrote these bytes in version {header.quantizer_version}; "
             f"the installed one is version {quantizer.version}"
+        )
+    if (installed := inner_versions(quantizer)) != header.inner_versions:
+        raise PayloadError(
+            f"the quantizers inside {header.quantizer} wrote these bytes in versions "
+            f"{list(header.inner_versions) or 1}; the installed ones are {list(installed) or 1}"
         )
     codebook, used = unpack(memoryview(payload)[at:])
     codes, used_codes = unpack(memoryview(payload)[at + used :])

@@ -6,7 +6,7 @@ seed on the same machine with the same number of threads gives the same weights 
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from .components import ImageData, Model, Optimizer, Parameters
 from .schema import digest
 
 Progress = Callable[[int, int, float | None], None]
+Around = Callable[[nn.Module, int], nn.Module]
 
 
 class Training(Parameters):
@@ -56,7 +57,10 @@ class Training(Parameters):
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network that takes uint8 pictures, and how it got there. ``metrics`` is plain JSON."""
+    """A trained network that takes uint8 pictures, and how it got there. ``metrics`` is plain JSON.
+
+    ``module`` is what ``around`` made of the network, where there was one.
+    """
 
     module: nn.Module
     metrics: dict[str, Any]
@@ -70,13 +74,22 @@ def train(
     seed: int,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
+    *,
+    start: Mapping[str, Tensor] | None = None,
+    lr_factor: float = 1.0,
+    around: Around | None = None,
 ) -> Trained:
-    """Train ``model`` from a fresh initialization; test pictures are never looked at.
+    """Train ``model`` from a fresh initialization or given weights; test pictures are never looked at.
 
     Args:
         data: on any device; moved to ``device``.
         seed: fixes initialization, validation split, batch order and the network's own randomness.
         progress: called after each epoch with epochs done, epochs planned and validation accuracy.
+        start: the state dictionary to start from, normalization of the input included; None for a fresh one.
+        lr_factor: what the optimizer's learning rate is multiplied by.
+        around: makes of the network and the number of steps planned the network that is trained in its place, such as
+            one with quantized weights; called in training mode once a step. What it has of parameters beside the
+            network's is learned by the same optimizer without weight decay.
 
     Raises:
         FloatingPointError: the loss became NaN or infinite.
@@ -86,8 +99,12 @@ def train(
     with _seeded(seed, device), exact_kernels():
         started = time.perf_counter()
         split = _Split.of(data, training.validation, seed, device)
-        module = classifier(model, data.shape, data.classes, split.images).to(device)
-        metrics = _fit(module, optimizer, split, training, seed, progress)
+        module: nn.Module = classifier(model, data.shape, data.classes, split.images)
+        if start is not None:
+            module.load_state_dict(start)
+        module = module.to(device)
+        rule, module = _prepared(module, optimizer, lr_factor, around, split.steps(training))
+        metrics = _fit(module, rule, split, training, seed, progress)
         seconds = time.perf_counter() - started
     shown = metrics["epochs"] * len(split.labels)
     return Trained(module.eval(), {**metrics, "seconds": seconds, "images_per_second": shown / seconds})
@@ -127,26 +144,53 @@ class _Split:
         images, labels = data.train_images[order].to(device), data.train_labels[order].to(device)
         return cls(images[held:], labels[held:], images[:held], labels[:held])
 
+    def batch(self, training: Training) -> int:
+        return min(training.batch_size, len(self.labels))
+
+    def steps(self, training: Training) -> int:
+        return training.epochs * (len(self.labels) // self.batch(training))
+
+
+def pictures_of(data: ImageData, training: Training, seed: int) -> tuple[Tensor, Tensor]:
+    """The training pictures that :func:`train` does not hold back, and their labels, in a random order."""
+    split = _Split.of(data, training.validation, seed, data.train_images.device)
+    return split.images, split.labels
+
+
+def _prepared(
+    module: nn.Module, optimizer: Optimizer, lr_factor: float, around: Around | None, steps: int
+) -> tuple[torch.optim.Optimizer, nn.Module]:
+    """The rule and the network that it trains."""
+    rule = optimizer.build(module.parameters())
+    network = module if around is None else around(module, steps)
+    own = {id(parameter) for parameter in module.parameters()}
+    added = [parameter for parameter in network.parameters() if id(parameter) not in own]
+    if added:
+        rule.add_param_group({"params": added, "weight_decay": 0.0})
+    for group in rule.param_groups:
+        group["lr"] *= lr_factor
+    return rule, network
+
 
 def _fit(
     module: nn.Module,
-    optimizer: Optimizer,
+    rule: torch.optim.Optimizer,
     split: _Split,
     training: Training,
     seed: int,
     progress: Progress | None,
 ) -> dict[str, Any]:
     device = split.images.device
-    batch = min(training.batch_size, len(split.labels))
-    steps = training.epochs * (len(split.labels) // batch)
-    rule = optimizer.build(module.parameters())
+    steps = split.steps(training)
     schedule = torch.optim.lr_scheduler.LambdaLR(rule, lambda step: rate_factor(step, steps, training))
     order = torch.Generator(device).manual_seed(_derived(seed, "order"))
     precision = autocast_dtype(device)
     history = _History(training)
     for epoch in range(training.epochs):
         shuffled = torch.randperm(len(split.labels), generator=order, device=device)
-        loss = _epoch(module, rule, schedule, split, _full_batches(shuffled, batch), precision)
+        loss = _epoch(
+            module, rule, schedule, split, _full_batches(shuffled, split.batch(training)), precision
+        )
         accuracy = history.note(module, loss, split)
         if progress is not None:
             progress(epoch + 1, training.epochs, accuracy)

@@ -24,6 +24,7 @@ import qbench
 from qbench import cli, plugins
 from qbench.cli import interrupts, rendering
 from qbench.cli.comparison import Point, alike, mark_front, worth_showing
+from qbench.cli.run import first_line
 from qbench.errors import DataError
 from qbench.measuring import Distortion
 
@@ -414,6 +415,22 @@ def test_results_for_people(ran: Ran) -> None:
     assert re.search(r"refuses +gaussian +- +- +error", out)
     assert "10 results, track rate-distortion, seed 0" in out
     assert qb("results", "--registry", ran.registry, "--suite", "other").out == "no results\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        ("shape (3,) is\nnot (4,)", "shape (3,) is"),
+        ("Traceback (most recent call last):\n  File\nValueError: no", "ValueError: no"),
+        (
+            "its baseline ended as error: Traceback (most recent call last):\n  File\nValueError: no",
+            "its baseline ended as error: ValueError: no",
+        ),
+        ("", ""),
+    ],
+)
+def test_what_an_error_comes_to(error: str, says: str) -> None:
+    assert first_line(error) == says
 
 
 def test_show_tells_everything_and_how_to_do_it_again(ran: Ran, tmp_path: Path) -> None:

@@ -10,7 +10,10 @@ from torch import Tensor
 from qbench.codec import MAX_HEADER, Code, Header, from_payload, prepare
 from qbench.components import Context, Quantizer
 from qbench.errors import InputError, InvalidReconstructionError, PayloadError
+from qbench.measuring import code
 from qbench.message import Message, Stream, pack
+from qbench.quantizers.entropy_coded import EntropyCoded
+from qbench.quantizers.uniform import Uniform
 from qbench.schema import Spec
 
 
@@ -163,6 +166,38 @@ def test_other_versions_are_refused() -> None:
 
     with pytest.raises(PayloadError, match="version 1; the installed one is version 2"):
         from_payload(payload(), lambda spec: Newer())
+
+
+def test_other_versions_inside_a_wrapper_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The version of the wrapper alone would let a new decoder misread the bytes of an old one inside."""
+    wrapper = EntropyCoded(inner=Uniform(bits=4))
+    whole = code(wrapper, torch.arange(8.0), generator=torch.Generator().manual_seed(0)).payload
+    assert Header.read(whole)[0].inner_versions == ()
+    assert from_payload(whole, lambda spec: wrapper).shape == (8,)
+    monkeypatch.setattr(Uniform, "version", 2)
+    with pytest.raises(PayloadError, match=r"quantizers inside .* in versions 1; .* are \[2\]"):
+        from_payload(whole, lambda spec: wrapper)
+    newer = code(wrapper, torch.arange(8.0), generator=torch.Generator().manual_seed(0)).payload
+    assert from_payload(newer, lambda spec: wrapper).shape == (8,)
+    monkeypatch.setattr(Uniform, "version", 1)
+    with pytest.raises(PayloadError, match=r"in versions \[2\]; .* are 1"):
+        from_payload(newer, lambda spec: wrapper)
+
+
+@pytest.mark.parametrize(
+    "exponent",
+    [
+        torch.tensor(129, dtype=torch.int16),
+        torch.tensor(-149, dtype=torch.int16),
+        torch.tensor(2**15 - 1, dtype=torch.int16),
+        torch.tensor(float("nan")),
+    ],
+)
+def test_an_exponent_that_no_float32_has_is_refused(exponent: Tensor) -> None:
+    codebook: Message = {"e": exponent, "c": {}}
+    whole = to_payload(Raw(), torch.ones(4), 0, codebook, {"x": torch.ones(4)})
+    with pytest.raises(PayloadError, match="no integer from -148 to 128"):
+        from_payload(whole, lambda spec: Raw())
 
 
 def test_a_header_says_specification_shape_dtype_and_axis_and_nothing_else() -> None:

@@ -24,7 +24,7 @@ FLOORS = [
     ["hookspecs", "codec", "registry_exchange", "registry_sql", "fingerprint"],
     ["registry", "plugins", "quantizers", "models", "datasets", "optimizers"],
     ["measuring", "suite", "classifier", "metrics", "layers"],
-    ["training", "decoder", "channel", "capture", "calibration", "transforms"],
+    ["training", "quantized_training", "decoder", "channel", "capture", "calibration", "transforms"],
     ["baselines"],
     ["workbench"],
     ["tracks"],

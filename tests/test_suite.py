@@ -88,8 +88,8 @@ def test_the_digest_covers_the_protocol_with_its_defaults(tmp_path: Path, catalo
 @pytest.mark.parametrize(
     ("name", "tracks"),
     [
-        ("smoke", {"rate-distortion", "ptq", "lattice-scaling", "reference"}),
-        ("standard", {"rate-distortion", "ptq", "lattice-scaling"}),
+        ("smoke", {"rate-distortion", "ptq", "qat", "lattice-scaling", "reference"}),
+        ("standard", {"rate-distortion", "ptq", "qat", "lattice-scaling"}),
         ("reference", {"reference"}),
         ("lattice-scaling", {"lattice-scaling"}),
     ],
@@ -238,5 +238,38 @@ def test_a_track_that_says_so_takes_no_other_quantizers(tmp_path: Path, catalog:
     )
     known = suite.load(str(path), catalog)
     assert len(suite.expand(known, catalog)) == 1
-    with pytest.raises(SuiteError, match=r"--quantizer uniform\(bits=2\) fits no grid"):
+    with pytest.raises(
+        SuiteError, match=r"--quantizer uniform\(bits=2\) fits no grid.*meant for source, weight"
+    ):
         suite.expand(known, catalog, ["uniform(bits=2)"])
+
+
+@pytest.mark.parametrize(
+    "name", ["gptq(bits=4)", "hadamard(gptq(bits=4))", "entropy-coded(hadamard(gptq()))"]
+)
+def test_a_quantizer_that_does_not_suit_says_what_all_of_it_needs(
+    name: str, tmp_path: Path, catalog: plugins.Catalog
+) -> None:
+    """A wrapper has the targets and the needs of what it wraps."""
+    with pytest.raises(SuiteError, match="meant for weight and needs gram; the track provides nothing"):
+        suite.expand(write(tmp_path, quantizer=f'"{name}"'), catalog)
+
+
+def test_a_track_of_one_quantizer_takes_no_other(tmp_path: Path, catalog: plugins.Catalog) -> None:
+    def scan(quantizer: str) -> suite.Suite:
+        path = tmp_path / "scan.toml"
+        path.write_text(
+            f'name = "scan"\nversion = 1\n[[grid]]\ntrack = "lattice-scaling"\ntarget = "source"\n'
+            f'dataset = "gaussian"\nquantizer = "{quantizer}"\n'
+        )
+        return suite.load(str(path), catalog)
+
+    more = suite.expand(scan("*"), catalog, ["nested-lattice(lattice=D4,m=5)"])
+    assert {planned.cell.quantizer.name for planned in more} == {"nested-lattice"}
+    assert any(planned.cell.quantizer.parameters["m"] == 5 for planned in more)
+    with pytest.raises(
+        SuiteError, match="uniform.* is none of those that track 'lattice-scaling' works with"
+    ):
+        suite.expand(scan("uniform(bits=4)"), catalog)
+    with pytest.raises(SuiteError, match=r"--quantizer uniform\(bits=4\) fits no grid"):
+        suite.expand(scan("*"), catalog, ["uniform(bits=4)"])

@@ -16,7 +16,7 @@ from qbench.models.cnn import Cnn
 from qbench.models.mlp import Mlp
 from qbench.optimizers.adam import Adam
 from qbench.optimizers.sgd import Sgd
-from qbench.training import Training, rate_factor, train
+from qbench.training import Training, pictures_of, rate_factor, train
 
 
 @pytest.fixture(scope="module")
@@ -278,3 +278,54 @@ def test_the_same_bits_twice_on_a_gpu(digits: ImageData) -> None:
     assert torch.equal(torch.cuda.get_rng_state(), before)
     states = (first.module.cpu(), second.module.cpu())
     assert weights(states[0]) == weights(states[1])
+
+
+def test_training_starts_from_given_weights(digits: ImageData) -> None:
+    """Steps too small to change a float32 leave them, the normalization of other pictures included."""
+    model, tiny = Mlp(width=16, depth=2), Training(epochs=1)
+    given = train(model, Adam(), digits, tiny, seed=1).module.state_dict()
+    darker = ImageData(digits.train_images // 2, digits.train_labels, *torch.empty(2, 0), classes=10)
+    found = train(model, Sgd(lr=1e-30), darker, tiny, seed=2, start=given).module.state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in given.items())
+
+
+def test_the_learning_rate_times_its_factor(digits: ImageData) -> None:
+    model, training = Mlp(width=16, depth=2), Training(epochs=1)
+    half = train(model, Sgd(lr=0.5), digits, training, seed=1, lr_factor=0.25).module
+    assert weights(half) == weights(train(model, Sgd(lr=0.125), digits, training, seed=1).module)
+
+
+class Gained(nn.Module):
+    """A network whose logits are multiplied by a number that is learned; notes the pictures it is trained on."""
+
+    def __init__(self, module: nn.Module, steps: int) -> None:
+        super().__init__()
+        self.module, self.steps = module, steps
+        self.gain = nn.Parameter(torch.ones(()))
+        self.seen: list[torch.Tensor] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.seen.append(images)
+        return self.module(images) * self.gain
+
+
+def test_the_network_around_is_trained_and_what_it_adds_does_not_decay(digits: ImageData) -> None:
+    """A decay of 1000 times the rate of 1e-3 takes all of a weight away in every step, but for the last gradient."""
+    training = Training(epochs=2, batch_size=129, schedule="constant", warmup=0)
+    optimizer = Sgd(lr=1e-3, weight_decay=1000.0)
+    trained = train(Mlp(width=8, depth=1), optimizer, digits, training, seed=0, around=Gained).module
+    assert isinstance(trained, Gained)
+    assert trained.steps == len(trained.seen) == 20
+    assert abs(float(trained.gain.detach()) - 1) < 0.1
+    assert float(trained.module.get_parameter("network.1.weight").detach().abs().max()) < 0.01
+
+
+def test_pictures_of_are_those_that_are_shown(digits: ImageData) -> None:
+    training = Training(epochs=3, batch_size=1, validation=0.5)
+    few = ImageData(digits.train_images[:12], digits.train_labels[:12], *torch.empty(2, 0), classes=10)
+    trained = train(Mlp(width=8, depth=0), Sgd(), few, training, seed=4, around=Gained).module
+    assert isinstance(trained, Gained)
+    images, labels = pictures_of(few, training, seed=4)
+    assert {x.numpy().tobytes() for x in trained.seen} == {x.numpy().tobytes() for x in images.unsqueeze(1)}
+    assert len(images) == len(labels) == 6

@@ -42,6 +42,12 @@ _HEADLINES = {
         )
         for target in ("source", "gradient")
     },
+    ("qat", "weight"): Headline(
+        "accuracy",
+        "accuracy_drop",
+        "accuracy in % (points lost against float trained as long)",
+        reference="finetuned_accuracy",
+    ),
     ("ptq", "weight"): Headline(
         "accuracy", "accuracy_drop", "accuracy in % (points lost)", reference="baseline_accuracy"
     ),

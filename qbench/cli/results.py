@@ -66,10 +66,9 @@ def _list(screen: Screen, found: Sequence[Row], limit: int, known: Mapping[str, 
     screen.show(rendering.table(headers, lines))
     screen.say()
     same = "".join(f", {key} {shown[0][key]}" for key in ("track", "seed") if key not in several)
-    count = "" if len(shown) == len(found) else f"the newest {len(shown)} of "
-    screen.say(
-        f"{count}{len(found):,} results{same}; parameters in which rows do not differ are left out", QUIET
-    )
+    part = "" if len(shown) == len(found) else f"the newest {len(shown)} of "
+    count = f"{part}{len(found):,} result{'s' * (len(found) != 1)}"
+    screen.say(f"{count}{same}; parameters in which rows do not differ are left out", QUIET)
     screen.say(f"everything about one: qbench show {shown[-1]['result_id'][:ID]}", QUIET)
 
 

@@ -207,12 +207,13 @@ def _what(row: dict[str, Any]) -> str:
 
 
 def first_line(error: str | None, width: int = 160) -> str:
-    """What an error comes to: of a traceback its last line, else its first."""
+    """What an error comes to: of a traceback its last line, after what stands before it, else its first."""
     lines = [line for line in (error or "").splitlines() if line.strip()]
-    if not lines:
-        return ""
-    line = lines[-1] if any(part.startswith("Traceback") for part in lines) else lines[0]
-    return cut(line, width)
+    for line in lines:
+        before, traceback, _ = line.partition("Traceback (most recent call last)")
+        if traceback:
+            return cut(before + lines[-1], width)
+    return cut(lines[0], width) if lines else ""
 
 
 def _place(plan: Plan) -> list[str]:

@@ -89,8 +89,9 @@ def _show(
         )
     if result.facts:
         screen.heading("facts")
+        width = max(16, *map(len, result.facts))
         for name, fact in sorted(result.facts.items()):
-            screen.entry(name, str(fact), width=16)
+            screen.entry(name, str(fact), width=width)
     _show_provenance(screen, result, suites)
     _show_environment(screen, environment)
     screen.heading("again")

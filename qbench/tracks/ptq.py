@@ -79,12 +79,12 @@ class Ptq(Track):
             raise InputError(f"the calibration pictures reach none of {len(chosen)} weights of {cell.model}")
         with stored(network, quantized, transforms, images) as module:
             logits = evaluate(module, data.test_images)
-            size = _size(baseline.module, module, quantized)
+            size = size_of(baseline.module, module, quantized)
         return Outcome(
             measurements={
-                **_quality(float_logits, logits, data.test_labels),
+                **quality(float_logits, logits, data.test_labels),
                 **size,
-                **_distortion(quantized),
+                **distortion_of(quantized),
                 **_calibration_seconds(calibration),
             },
             facts={
@@ -134,7 +134,7 @@ def _calibration(
     return Calibration(network, images, labels, needs) if needs else None
 
 
-def _quality(float_logits: Tensor, logits: Tensor, labels: Tensor) -> dict[str, Measurement]:
+def quality(float_logits: Tensor, logits: Tensor, labels: Tensor) -> dict[str, Measurement]:
     pictures = len(labels)
     before, after = 100 * accuracy(float_logits, labels), 100 * accuracy(logits, labels)
     test = mcnemar(float_logits, logits, labels)
@@ -155,7 +155,9 @@ def _nbytes(module: nn.Module) -> int:
     return sum(tensor.nbytes for tensor in tensors.values())
 
 
-def _size(original: nn.Module, module: nn.Module, quantized: Sequence[CodedWeight]) -> dict[str, Measurement]:
+def size_of(
+    original: nn.Module, module: nn.Module, quantized: Sequence[CodedWeight]
+) -> dict[str, Measurement]:
     """``original``: the untouched float model; ``module``: what is stored, its quantized weights in float."""
     replaced = sum(q.weight.parameter.nbytes for q in quantized)
     code_bytes = sum(q.coded.nbytes for q in quantized)
@@ -175,7 +177,7 @@ def _size(original: nn.Module, module: nn.Module, quantized: Sequence[CodedWeigh
     }
 
 
-def _distortion(quantized: Sequence[CodedWeight]) -> dict[str, Measurement]:
+def distortion_of(quantized: Sequence[CodedWeight]) -> dict[str, Measurement]:
     found = total([q.distortion for q in quantized])
     return {
         "sqnr_db": Measurement(value=_finite(found.sqnr_db), unit="dB", n=len(quantized)),

@@ -1,8 +1,8 @@
 """The weights of a trained model, coded one by one and decoded elsewhere."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from ..codec import from_payload
 from ..components import Quantizer
 from ..layers import Weight
 from ..measuring import Coded, Distortion, code
+from ..message import Message, entropy_bits, is_coded
 from ..schema import derived_seed
 from ..workbench import Workbench
 
@@ -38,8 +39,11 @@ def code_weights(
     seed: int,
     bench: Workbench,
     calibration: Calibration | None = None,
+    codebooks: Mapping[str, Message] | None = None,
 ) -> list[CodedWeight]:
     """Each weight with a codebook of its own, which counts in full; random draws depend on seed and name alone.
+
+    ``codebooks``: those that were learned with the weights, by name; every other one is fitted.
 
     With a calibration the weights come in forward order, those that the pictures reach; each is coded in the
     context of a network that holds the earlier ones as decoded here. What is scored is decoded elsewhere, at the end.
@@ -48,7 +52,11 @@ def code_weights(
     timed = []
     for weight in chosen:
         coded, seconds = _timed(
-            quantizer, weight, seed, _NOTHING if calibration is None else calibration.of(weight)
+            quantizer,
+            weight,
+            seed,
+            _NOTHING if calibration is None else calibration.of(weight),
+            (codebooks or {}).get(weight.name),
         )
         timed.append((coded, seconds))
         if calibration is not None and calibration.sequential:
@@ -57,14 +65,35 @@ def code_weights(
     return [CodedWeight(w, coded, x, t) for w, (coded, t), x in zip(chosen, timed, decoded, strict=True)]
 
 
-def _timed(quantizer: Quantizer, weight: Weight, seed: int, given: Given) -> tuple[Coded, float]:
+def _timed(
+    quantizer: Quantizer, weight: Weight, seed: int, given: Given, codebook: Message | None
+) -> tuple[Coded, float]:
     x = weight.parameter.detach()
     generator = torch.Generator(x.device).manual_seed(derived_seed(seed, weight.name))
     started = time.perf_counter()
     coded = code(
-        quantizer, x, generator=generator, importance=given.importance, gram=given.gram, loss=given.loss
+        quantizer,
+        x,
+        generator=generator,
+        codebook=codebook,
+        importance=given.importance,
+        gram=given.gram,
+        loss=given.loss,
     )
+    if codebook is not None:
+        coded = _charged(coded, codebook)
     return coded, time.perf_counter() - started
+
+
+def _charged(coded: Coded, codebook: Message) -> Coded:
+    """A codebook that belongs to one weight counts with its codes."""
+    return replace(
+        coded,
+        nbytes=coded.nbytes + coded.static_nbytes,
+        static_nbytes=0,
+        entropy_bits=coded.entropy_bits + entropy_bits(codebook),
+        coded=coded.coded or is_coded(codebook),
+    )
 
 
 def total(parts: Sequence[Distortion]) -> Distortion:
