@@ -12,14 +12,13 @@ from .reading import values
 from .vector_codebook import (
     CodebookDtype,
     beam_search,
-    blocks,
     least_squares_codebooks,
     residual_codebooks,
     stored,
     summed,
     training_blocks,
-    unblocked,
 )
+from .vectors import blocks, unblocked
 
 
 class AdditiveVQParameters(Parameters):

@@ -12,7 +12,7 @@ from ..components import Context, Parameters, Quantizer
 from ..message import Message, Stream
 from .lloyd_max import fixed_levels
 from .reading import values
-from .rotation import blocks, rotate, rotate_back, turn, turn_back
+from .rotation import block_sizes, rotate, rotate_back, turn, turn_back
 from .scalar_codebook import look_up, nearest
 
 _SMALLEST_BLOCK = 16
@@ -79,13 +79,13 @@ class Drive(Quantizer):
         rotated = F.pad(flat, (0, filled - x.numel()))
         for each in self._seeds(seed):
             rotated = rotate(turn(rotated, each) if self._turning else rotated, each)
-        coded = [self._block(y) for y in torch.split(rotated, blocks(filled))]
+        coded = [self._block(y) for y in torch.split(rotated, block_sizes(filled))]
         codes, scales = (torch.cat(parts) for parts in zip(*coded, strict=True))
         return {"seed": seed, "scale": scales, "codes": Stream(codes, 2**self.parameters.bits)}
 
     def decode(self, codes: Message, codebook: Message, shape: torch.Size) -> Tensor:
         indices, scale = values(codes, "codes"), values(codes, "scale")
-        sizes = torch.tensor(blocks(indices.numel()), device=scale.device)
+        sizes = torch.tensor(block_sizes(indices.numel()), device=scale.device)
         x = look_up(indices[None], self._levels(scale))[0] * scale.repeat_interleave(sizes)
         for each in reversed(self._seeds(values(codes, "seed"))):
             x = rotate_back(x, each)

@@ -10,10 +10,12 @@ from torch import Tensor
 
 from ..components import Context, Parameters, Quantizer
 from ..message import Message, Stream
-from .nested_lattice import root_mean_square
 from .reading import values
-from .scale_search import best_scale, strided
-from .vector_codebook import blocks, nearest, unblocked
+from .scale_search import best_scale, fitted_scale
+from .vector_codebook import (
+    nearest,
+)
+from .vectors import blocks, strided, unblocked
 
 # The vectors of squared norm 12 that fill the table up to 256, in units of 1/2, as QuIP# lists them.
 PADDING = (
@@ -61,10 +63,7 @@ class E8P(Quantizer):
     sweep = ({"bits": 2}, {"bits": 3}, {"bits": 4})
 
     def fit(self, x: Tensor, *, context: Context) -> Message:
-        scale = root_mean_square(x)
-        if scale > 0:
-            scale = scale.new_tensor(self._best_scale(x, float(scale)))
-        return {"scale": scale}
+        return {"scale": fitted_scale(x, self._best_scale)}
 
     def encode(self, x: Tensor, codebook: Message, *, context: Context) -> Message:
         scale = values(codebook, "scale")

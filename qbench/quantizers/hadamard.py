@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..message import Message
 from .e8p import E8P
 from .reading import values
-from .rotation import blocks, rotate, rotate_back
+from .rotation import block_sizes, rotate, rotate_back
 from .uniform import Uniform
 
 _LARGEST = 2.0**96
@@ -137,5 +137,5 @@ def _block_means(rows: Tensor) -> Tensor:
     """Every element replaced by the mean of its block of the rotation: the squares of a Hadamard matrix are equal."""
     if rows.numel() == 0:
         return rows
-    parts = torch.split(rows, blocks(rows.shape[1]), dim=1)
+    parts = torch.split(rows, block_sizes(rows.shape[1]), dim=1)
     return torch.cat([part.mean(1, keepdim=True).expand_as(part) for part in parts], dim=1)

@@ -4,7 +4,6 @@ from functools import cached_property
 from typing import Annotated, final
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field, field_validator
 from torch import Tensor
 
@@ -12,8 +11,9 @@ from ..components import Context, Parameters, Quantizer
 from ..message import Message, Stream
 from .lattices import LATTICES, Lattice, lattice
 from .lattices.dither import voronoi_dither
-from .nested_lattice import root_mean_square
 from .reading import values
+from .scaling import root_mean_square
+from .vectors import blocks, unblocked
 
 _CHUNK_VECTORS = 2**15
 _DITHER_UNIT = 2**16
@@ -72,7 +72,7 @@ class LatticeQuantizer(Quantizer):
         step = self._step(codebook)
         steps_per_unit = torch.where(step > 0, 1 / step, 0.0)
         n = self._lattice.dimension
-        vectors = F.pad(x.reshape(-1), (0, -x.numel() % n)).reshape(-1, n)
+        vectors = blocks(x, n)
         q = torch.cat(
             [
                 self._indices(self._nearest(part.double() * steps_per_unit, number))
@@ -89,7 +89,7 @@ class LatticeQuantizer(Quantizer):
                 for number, part in enumerate(torch.split(self._received(codes), _CHUNK_VECTORS))
             ]
         )
-        return flat[: shape.numel()].reshape(shape)
+        return unblocked(flat, shape)
 
     @cached_property
     def _lattice(self) -> Lattice:

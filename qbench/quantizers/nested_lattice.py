@@ -9,7 +9,6 @@ from itertools import pairwise
 from typing import Annotated, Literal, Self, final
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -21,6 +20,8 @@ from .lattices.betas import best_subset
 from .lattices.dither import voronoi_dither
 from .lattices.voronoi_code import EXPANSIONS, SEARCH_LIMIT, UNIT, VoronoiCode
 from .reading import values
+from .scaling import root_mean_square
+from .vectors import blocks, unblocked
 
 # The leading 64 bits of the fractional parts of the square roots of 2, 3 and 5; a signed byte a dimension.
 GENERIC_OFFSET = bytes.fromhex("6a09e667f3bcc908bb67ae8584caa73b3c6ef372fe94f82b")
@@ -191,16 +192,14 @@ class NestedLattice(Quantizer):
                 for number, (part, f) in enumerate(parts)
             ]
         )
-        return flat[: shape.numel()].reshape(shape)
+        return unblocked(flat, shape)
 
     @property
     def _code(self) -> VoronoiCode:
         return _voronoi_code(self.parameters.lattice, self.parameters.m, self.parameters.offset)
 
     def _vectors(self, x: Tensor) -> Tensor:
-        n = self._code.lattice.dimension
-        padded: Tensor = F.pad(x.reshape(-1), (0, -x.numel() % n))
-        return padded.reshape(-1, n)
+        return blocks(x, self._code.lattice.dimension)
 
     def _step(self, codebook: Message) -> Tensor:
         """1/256 of the fine lattice in units of x, ``beta scale / (256 M)``, float64; for best-of-k with beta 1."""
@@ -298,12 +297,6 @@ def _grid(vectors: Tensor, least: float) -> list[float]:
     """Steps of 2^(1/4) up to three times the longest vector: there none overloads, and larger cells only lose."""
     largest = 3 * float(torch.linalg.vector_norm(vectors, dim=1).max())
     return [least * 2 ** (k / 4) for k in range(math.ceil(4 * math.log2(largest / least)) + 1)]
-
-
-def root_mean_square(x: Tensor) -> Tensor:
-    """About zero, float32, 0 where there are no elements."""
-    norm: Tensor = torch.linalg.vector_norm(x, dtype=torch.float64)
-    return (norm / math.sqrt(max(1, x.numel()))).float()
 
 
 @lru_cache(maxsize=32)

@@ -12,13 +12,12 @@ from .reading import values
 from .vector_codebook import (
     TRAINING_VECTORS,
     CodebookDtype,
-    blocks,
     k_means,
     nearest,
     stored,
     training_blocks,
-    unblocked,
 )
+from .vectors import blocks, unblocked
 
 
 class ProductVQParameters(Parameters):

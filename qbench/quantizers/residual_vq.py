@@ -12,12 +12,11 @@ from .reading import values
 from .vector_codebook import (
     CodebookDtype,
     beam_search,
-    blocks,
     residual_codebooks,
     summed,
     training_blocks,
-    unblocked,
 )
+from .vectors import blocks, unblocked
 
 
 class ResidualVQParameters(Parameters):

@@ -22,10 +22,10 @@ def signs(seed: int, n: int, device: torch.device | str = "cpu") -> Tensor:
     return 1.0 - 2.0 * bits.reshape(-1)[:n].float()
 
 
-def blocks(n: int) -> list[int]:
+def block_sizes(n: int) -> list[int]:
     """The powers of two that add up to ``n``, descending.
 
-    >>> blocks(1000)
+    >>> block_sizes(1000)
     [512, 256, 128, 64, 32, 8]
     """
     return [1 << bit for bit in reversed(range(n.bit_length())) if n >> bit & 1]
@@ -34,7 +34,7 @@ def blocks(n: int) -> list[int]:
 def rotate(x: Tensor, seed: int) -> Tensor:
     """``H D x`` along the last dimension: D the :func:`signs` of the seed, H a Hadamard transform for every block.
 
-    Orthonormal for any length: its :func:`blocks` stand in order, and each is mixed for itself.
+    Orthonormal for any length: its :func:`block_sizes` stand in order, and each is mixed for itself.
 
     Reference: Ailon & Chazelle 2009, "The Fast Johnson-Lindenstrauss Transform and Approximate Nearest Neighbors",
     section 2.
@@ -73,7 +73,7 @@ def hadamard(x: Tensor) -> Tensor:
     n = x.shape[-1]
     if n < 1 or n & (n - 1):
         raise ValueError(
-            f"a Hadamard transform has a power of two as length, not {n}; split it with blocks()"
+            f"a Hadamard transform has a power of two as length, not {n}; split it with block_sizes()"
         )
     near = min(n, _NEAR)
     y = _butterflies(x.reshape(x.numel() // n, n // near, near))
@@ -99,7 +99,7 @@ def _turned(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
 def _by_blocks(x: Tensor) -> Tensor:
     if not x.shape[-1]:
         return x
-    return torch.cat([hadamard(part) for part in torch.split(x, blocks(x.shape[-1]), dim=-1)], dim=-1)
+    return torch.cat([hadamard(part) for part in torch.split(x, block_sizes(x.shape[-1]), dim=-1)], dim=-1)
 
 
 def _butterflies(x: Tensor) -> Tensor:

@@ -6,6 +6,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .scaling import root_mean_square
+
+
+def fitted_scale(x: Tensor, search: Callable[[Tensor, float], float]) -> Tensor:
+    """What ``search`` finds for x and its root mean square, float32; 0 where x holds zeros only."""
+    scale = root_mean_square(x)
+    return scale.new_tensor(search(x, float(scale))) if scale > 0 else scale
+
 
 def best_scale(errors: Callable[[Tensor], Tensor], least: float, largest: float) -> float:
     """The scale s of least ``errors(s)`` in [least, 2^(1/4) largest], to 2^(1/32).
@@ -20,10 +28,3 @@ def best_scale(errors: Callable[[Tensor], Tensor], least: float, largest: float)
 
 def _best(errors: Callable[[Tensor], Tensor], scales: list[float]) -> float:
     return scales[int(errors(torch.tensor(scales, dtype=torch.float32)).argmin())]
-
-
-def strided(rows: Tensor, limit: int) -> Tensor:
-    """At most ``limit`` of the rows, equally spaced."""
-    if len(rows) <= limit:
-        return rows
-    return rows[torch.arange(limit, device=rows.device) * len(rows) // limit]

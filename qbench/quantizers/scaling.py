@@ -1,5 +1,6 @@
 """Rows that share a scale, the range of a row, and scales as they are stored."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -73,6 +74,12 @@ def require_rows(rows: Tensor, scale: Tensor, name: str) -> None:
             f"{name}: the codebook was fitted on {scale.shape[0]} channels, the tensor has {rows.shape[0]}; "
             "fit it on a tensor with as many channels, or use granularity=tensor"
         )
+
+
+def root_mean_square(x: Tensor) -> Tensor:
+    """About zero, float32, 0 where there are no elements."""
+    norm: Tensor = torch.linalg.vector_norm(x, dtype=torch.float64)
+    return (norm / math.sqrt(max(1, x.numel()))).float()
 
 
 def store_scale(scale: Tensor, dtype: ScaleDtype) -> Tensor:

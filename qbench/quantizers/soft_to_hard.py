@@ -12,7 +12,12 @@ from ..message import Message, Stream
 from ..straight_through import straight_through
 from .reading import values
 from .surrogates import hard
-from .vector_codebook import blocks, k_means, nearest, training_blocks, unblocked
+from .vector_codebook import (
+    k_means,
+    nearest,
+    training_blocks,
+)
+from .vectors import blocks, unblocked
 
 
 class SoftToHardParameters(Parameters):

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ..components import Context, Parameters, Quantizer
 from ..message import Message, Stream
-from .nested_lattice import root_mean_square
 from .reading import values
-from .scale_search import best_scale, strided
+from .scale_search import best_scale, fitted_scale
+from .vectors import strided
 
 CodeName = Literal["quantiles", "1mad"]
 
@@ -61,10 +61,7 @@ class Trellis(Quantizer):
     sweep = tuple({"bits": bits} for bits in (1, 2, 3, 4))
 
     def fit(self, x: Tensor, *, context: Context) -> Message:
-        scale = root_mean_square(x)
-        if scale > 0:
-            scale = scale.new_tensor(self._best_scale(x, float(scale)))
-        return {"scale": scale}
+        return {"scale": fitted_scale(x, self._best_scale)}
 
     def encode(self, x: Tensor, codebook: Message, *, context: Context) -> Message:
         scale = values(codebook, "scale")

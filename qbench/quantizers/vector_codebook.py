@@ -4,10 +4,10 @@ import math
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .scalar_codebook import optimal
+from .vectors import blocks, strided
 
 CodebookDtype = Literal["float16", "float32"]
 
@@ -20,32 +20,14 @@ _JOINT_VECTORS = 2**15
 _RIDGE = 1e-3
 
 
-def blocks(x: Tensor, dimension: int) -> Tensor:
-    """``dimension`` consecutive elements of the flattened tensor a row, [ceil(n / d), d]; zeros fill the last."""
-    padded: Tensor = F.pad(x.reshape(-1), (0, -x.numel() % dimension))
-    return padded.reshape(-1, dimension)
-
-
 def training_blocks(x: Tensor, dimension: int) -> Tensor:
     """The blocks that hold elements only, or the one block there is, on the CPU, where sums have one order."""
     return blocks(x, dimension)[: max(1, x.numel() // dimension)].cpu()
 
 
-def unblocked(vectors: Tensor, shape: torch.Size) -> Tensor:
-    """The tensor of ``shape`` whose :func:`blocks` these are."""
-    return vectors.reshape(-1)[: shape.numel()].reshape(shape)
-
-
 def stored(codebook: Tensor, dtype: CodebookDtype, device: torch.device) -> Tensor:
     """The codebook as it travels, on the device of the data."""
     return codebook.to(device, torch.float16 if dtype == "float16" else torch.float32)
-
-
-def _strided(vectors: Tensor, limit: int) -> Tensor:
-    """At most ``limit`` of the vectors, equally spaced."""
-    if len(vectors) <= limit:
-        return vectors
-    return vectors[torch.arange(limit, device=vectors.device) * len(vectors) // limit]
 
 
 def k_means(vectors: Tensor, count: int, generator: torch.Generator, limit: int = TRAINING_VECTORS) -> Tensor:
@@ -60,10 +42,10 @@ def k_means(vectors: Tensor, count: int, generator: torch.Generator, limit: int 
     """
     if len(vectors) == 0:
         return torch.zeros(count, vectors.shape[1])
-    vectors = _strided(vectors, limit).float()
+    vectors = strided(vectors, limit).float()
     if vectors.shape[1] == 1:
         return optimal(vectors, count).float()[:, None]
-    codebook = _seeds(_strided(vectors, max(_SEEDING_VECTORS, 4 * count)), count, generator)
+    codebook = _seeds(strided(vectors, max(_SEEDING_VECTORS, 4 * count)), count, generator)
     last = None
     for _ in range(max(_ITERATIONS, min(_VISITS // len(vectors), 8 * _ITERATIONS))):
         codes = nearest(vectors, codebook)
@@ -91,7 +73,7 @@ def residual_codebooks(
         codebooks.append(stored(k_means(residuals, count, generator), dtype, vectors.device))
         known = torch.stack(codebooks).float()
         if len(codebooks) < stages:
-            residuals = _left(_strided(vectors, max(1, TRAINING_VECTORS // width)), known, width)
+            residuals = _left(strided(vectors, max(1, TRAINING_VECTORS // width)), known, width)
     return torch.stack(codebooks)
 
 
@@ -108,7 +90,7 @@ def least_squares_codebooks(vectors: Tensor, codebooks: Tensor, width: int, roun
 
     The round of least squared error on at most 2^15 of the vectors is returned, the start among them.
     """
-    vectors, best, least = _strided(vectors, _JOINT_VECTORS), codebooks.float(), math.inf
+    vectors, best, least = strided(vectors, _JOINT_VECTORS), codebooks.float(), math.inf
     codebooks = best
     for _ in range(rounds + 1 if len(vectors) else 0):
         codes = beam_search(vectors, codebooks, width)

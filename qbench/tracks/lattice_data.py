@@ -10,7 +10,7 @@ from torch import Tensor
 from .. import capture
 from ..components import Source
 from ..errors import InputError, SuiteError
-from ..quantizers.nested_lattice import root_mean_square
+from ..quantizers.scaling import root_mean_square
 from ..schema import Cell, Fact, Recipe, derived_seed
 from ..workbench import Workbench
 

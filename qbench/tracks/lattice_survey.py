@@ -9,8 +9,9 @@ from ..components import Context
 from ..measuring import Coded, code
 from ..message import Message
 from ..quantizers.lattices import lattice
-from ..quantizers.nested_lattice import NestedLattice, root_mean_square
+from ..quantizers.nested_lattice import NestedLattice
 from ..quantizers.reading import values
+from ..quantizers.scaling import root_mean_square
 from .beta_landscape import Point
 from .lattice_origin import Sizes
 

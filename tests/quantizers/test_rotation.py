@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import linalg, stats
 
-from qbench.quantizers.rotation import blocks, hadamard, rotate, rotate_back, signs, turn, turn_back
+from qbench.quantizers.rotation import block_sizes, hadamard, rotate, rotate_back, signs, turn, turn_back
 
 
 @pytest.mark.parametrize("n", [1, 2, 4, 64, 128, 1024])
@@ -54,7 +54,7 @@ def test_rotating_back_is_the_transpose(gaussian):
 
 
 def test_blocks_mix_for_themselves():
-    assert [sum(blocks(n)) for n in range(300)] == list(range(300))
+    assert [sum(block_sizes(n)) for n in range(300)] == list(range(300))
     y = rotate(torch.ones(1000), seed=0)
     spike = torch.zeros(1000)
     spike[600] = 1.0

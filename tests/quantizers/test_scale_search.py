@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from qbench.quantizers.scale_search import best_scale, strided
+from qbench.quantizers.scale_search import best_scale, fitted_scale
 
 
 @pytest.mark.parametrize("best", [0.01, 0.3, 1.0, 7.9])
@@ -22,8 +22,7 @@ def test_one_scale_where_the_range_is_a_point():
     assert found == 2.0
 
 
-def test_strided_rows_are_equally_spaced_and_at_most_so_many():
-    rows = torch.arange(10)[:, None]
-    assert strided(rows, 5)[:, 0].tolist() == [0, 2, 4, 6, 8]
-    assert strided(rows, 3)[:, 0].tolist() == [0, 3, 6]
-    assert torch.equal(strided(rows, 10), rows)
+def test_zeros_have_no_scale_and_others_what_the_search_makes_of_their_root_mean_square():
+    x = torch.tensor([3.0, -4.0, 0.0, 0.0])
+    assert fitted_scale(x, lambda _, scale: 2 * scale) == 2 * 2.5
+    assert fitted_scale(torch.zeros(4), lambda _, scale: 1 / scale) == 0

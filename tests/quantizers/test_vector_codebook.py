@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.cluster import KMeans as ReferenceKMeans
 
-from qbench.quantizers.vector_codebook import beam_search, blocks, k_means, nearest, summed, unblocked
+from qbench.quantizers.vector_codebook import beam_search, k_means, nearest, summed
 
 
 def generator(seed=0):
@@ -13,12 +13,6 @@ def generator(seed=0):
 
 def squared_error(vectors, codebook):
     return float((codebook[nearest(vectors, codebook)] - vectors).double().square().sum())
-
-
-def test_blocks_run_along_the_flattened_tensor():
-    x = torch.arange(1.0, 8.0).reshape(1, 7)
-    assert blocks(x, 3).tolist() == [[1, 2, 3], [4, 5, 6], [7, 0, 0]]
-    assert torch.equal(unblocked(blocks(x, 3), x.shape), x)
 
 
 def test_nearest_codeword_is_nearest(gaussian):
