@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from . import __version__
 from .classifier import classifier, evaluate
-from .components import Component, ImageData, Kind, Model, UserData
+from .components import Component, Examples, Kind, Model, UserData
 from .fingerprint import fingerprint
 from .schema import Recipe, Spec, canonical_json, digest
 from .training import Progress, Trained, Training, train
@@ -45,7 +45,7 @@ class Baseline:
     """A trained float model with its data, both on the device."""
 
     module: nn.Module
-    images: ImageData
+    data: Examples
     sha256: str
     metrics: dict[str, Any]
     baseline_id: str
@@ -53,7 +53,7 @@ class Baseline:
     @cached_property
     def test_logits(self) -> Tensor:
         """Logits of the unchanged model for the test pictures, float32 [n, classes]; computed once."""
-        return evaluate(self.module, self.images.test_images)
+        return evaluate(self.module, self.data.test_inputs)
 
 
 class Bench(Protocol):
@@ -67,32 +67,59 @@ class Bench(Protocol):
 
     def build(self, kind: Kind, spec: Spec) -> Any: ...
 
-    def images(self, spec: Spec) -> ImageData: ...
+    def data(self, spec: Spec) -> Examples: ...
+
+    def baseline(self, recipe: Recipe) -> Baseline: ...
 
 
 def make_baseline(recipe: Recipe, bench: Bench, root: Path, progress: Progress | None = None) -> Baseline:
     """The baseline of ``recipe``: from the store under ``root``, else trained now.
 
-    Its code counts as part of the name, and so does the content of a user's own files: a changed model, trainer or
-    picture trains anew.
+    Its code counts as part of the name, and so do the content of a user's own files and the weights that it starts
+    from: a changed model, trainer or picture trains anew.
     """
     model, optimizer = bench.build("model", recipe.model), bench.build("optimizer", recipe.optimizer)
     dataset = bench.build("dataset", recipe.dataset)
-    images, training = bench.images(recipe.dataset), Training(**recipe.training)
+    start = None if recipe.start is None else bench.baseline(recipe.start)
+    data, training, lr_factor = bench.data(recipe.dataset), *trainings(recipe)[-1]
     store = BaselineStore(root, bench.device.type)
     code = _code_of(model, optimizer, dataset)
     if isinstance(dataset, UserData):
         code = digest([code, dataset.content(bench.data_root)])[:16]
+    if start is not None:
+        code = digest([code, start.sha256])[:16]
     stored = store.get_or_train(
-        recipe, lambda: train(model, optimizer, images, training, recipe.seed, bench.device, progress), code
+        recipe,
+        lambda: train(
+            model,
+            optimizer,
+            data,
+            training,
+            recipe.seed,
+            bench.device,
+            progress,
+            start=None if start is None else start.module.state_dict(),
+            lr_factor=lr_factor,
+        ),
+        code,
     )
-    module = _loaded(model, images, stored.tensors).to(bench.device)
-    return Baseline(module, images, stored.sha256, stored.metrics, recipe.baseline_id)
+    module = _loaded(model, data, stored.tensors).to(bench.device)
+    return Baseline(module, data, stored.sha256, stored.metrics, recipe.baseline_id)
 
 
-def _loaded(model: Model, images: ImageData, tensors: Mapping[str, Tensor]) -> nn.Module:
+def trainings(recipe: Recipe) -> list[tuple[Training, float]]:
+    """The first training and the further one, if any, each with the factor of the optimizer's learning rate."""
+    first = [(Training(**recipe.training), 1.0)]
+    if recipe.further is None:
+        return first
+    changed = dict(recipe.further)
+    lr_factor = float(changed.pop("lr_factor", 1.0))
+    return [*first, (Training(**{**recipe.training, **changed}), lr_factor)]
+
+
+def _loaded(model: Model, data: Examples, tensors: Mapping[str, Tensor]) -> nn.Module:
     with torch.random.fork_rng([]):
-        module = classifier(model, images.shape, images.classes)
+        module = classifier(model, data.shape, data.classes)
     module.load_state_dict(tensors)
     return module.eval()
 

@@ -110,11 +110,12 @@ def qbench_models() -> Iterable[type[Model]]:
     from .models.cnn import Cnn
     from .models.densenet121 import DenseNet121
     from .models.googlenet import GoogLeNet
+    from .models.gpt import Gpt
     from .models.mlp import Mlp
     from .models.resnet18 import ResNet18
     from .models.vit import Vit
 
-    return [AlexNet, Cnn, DenseNet121, GoogLeNet, Mlp, ResNet18, Vit]
+    return [AlexNet, Cnn, DenseNet121, GoogLeNet, Gpt, Mlp, ResNet18, Vit]
 
 
 @hookimpl
@@ -122,24 +123,30 @@ def qbench_datasets() -> Iterable[type[Dataset]]:
     from .datasets.cifar10 import Cifar10
     from .datasets.digits import Digits
     from .datasets.emnist_digits import EmnistDigits
+    from .datasets.english import English
     from .datasets.fashion_mnist import FashionMnist
     from .datasets.gaussian import Gaussian
     from .datasets.image_folder import ImageFolder
     from .datasets.laplacian import Laplacian
     from .datasets.mnist import Mnist
     from .datasets.scale_mixture import ScaleMixture
+    from .datasets.textfile import TextFile
+    from .datasets.tiny_shakespeare import TinyShakespeare
     from .datasets.uniform import Uniform
 
     return [
         Cifar10,
         Digits,
         EmnistDigits,
+        English,
         FashionMnist,
         Gaussian,
         ImageFolder,
         Laplacian,
         Mnist,
         ScaleMixture,
+        TextFile,
+        TinyShakespeare,
         Uniform,
     ]
 
@@ -167,13 +174,25 @@ def qbench_transforms() -> Iterable[type[Transform]]:
 
 @hookimpl
 def qbench_tracks() -> Iterable[type[Track]]:
+    from .tracks.float_training import FloatTraining
     from .tracks.lattice_scaling import LatticeScaling
+    from .tracks.mixed_precision import MixedPrecision
     from .tracks.ptq import Ptq
     from .tracks.qat import Qat
     from .tracks.rate_distortion import RateDistortion
     from .tracks.reference import Reference
+    from .tracks.saved_activations import SavedActivations
 
-    return [LatticeScaling, Ptq, Qat, RateDistortion, Reference]
+    return [
+        FloatTraining,
+        LatticeScaling,
+        MixedPrecision,
+        Ptq,
+        Qat,
+        RateDistortion,
+        Reference,
+        SavedActivations,
+    ]
 
 
 @hookimpl

@@ -9,9 +9,8 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from .classifier import exact_kernels
+from .classifier import cross_entropy, exact_kernels
 from .layers import LAYERS, Weight, unfolded, weight_tensors
 
 _BATCH = 32
@@ -193,8 +192,7 @@ def empirical_fisher(module: nn.Module, images: Tensor, labels: Tensor) -> dict[
     sums: dict[str, Tensor] = {}
     with _exactly(images), torch.enable_grad():
         for at in range(len(images)):
-            logits = module(images[at : at + 1]).float()
-            loss = functional.cross_entropy(logits, labels[at : at + 1])
+            loss = cross_entropy(module(images[at : at + 1]), labels[at : at + 1])
             found = torch.autograd.grad(loss, parameters, allow_unused=True)
             for weight, gradient in zip(weights, found, strict=True):
                 if gradient is not None:

@@ -6,9 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from .classifier import exact_kernels
+from .classifier import cross_entropy, exact_kernels
 from .layers import LAYERS, weight_tensors
 
 
@@ -57,7 +56,7 @@ def gradients(module: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Te
     """
     weights = weight_tensors(module)
     with _as_measured(module, images.device), torch.enable_grad():
-        loss = functional.cross_entropy(module(images).float(), labels)
+        loss = cross_entropy(module(images), labels)
         found = torch.autograd.grad(loss, [weight.parameter for weight in weights], allow_unused=True)
     pairs = zip(weights, found, strict=True)
     return {weight.name: gradient for weight, gradient in pairs if gradient is not None}

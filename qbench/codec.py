@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .components import Context, Quantizer, Trainable
+from .components import Constrained, Context, Quantizer, Trainable
 from .errors import InputError, InvalidReconstructionError, PayloadError, QBenchError
 from .message import Message, unpack
 from .schema import Spec
@@ -155,6 +155,13 @@ class Code:
             codes = self.encode(x.detach(), codebook, context)
             value = self.decode(codes, codebook, x.shape)
         return straight_through(x, value)
+
+    def project(self, x: Tensor, codebook: Message) -> Tensor:
+        """What a :class:`Constrained` allows in the place of ``x``; of every other quantizer ``x`` itself."""
+        if not isinstance(self.quantizer, Constrained):
+            return x
+        exponent, inner = _open(codebook)
+        return _scaled(self.quantizer.project(_scaled(x, -exponent), inner), exponent)
 
 
 def _open(codebook: Message) -> tuple[int, Message]:

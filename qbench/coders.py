@@ -20,7 +20,7 @@ _MAX_TABLE_NBYTES = 1 << 19  # more than 2^14 symbols of 125 bits for the gap an
 _STATE_LOW = 1 << 16
 _SYMBOLS_PER_LANE = 1 << 12
 _MAX_LANES = 1 << 10
-_FEW_LANES = 4
+_FEW_LANES = 16
 
 
 def encode(values: Integers, levels: int, coder: str) -> bytes:
@@ -267,15 +267,20 @@ def _push_few(
     indices: list[int], frequencies: list[int], total_bits: int, lanes: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """``_push`` value by value: where a step is a few values, Python is faster than numpy's calls."""
-    starts = [0, *accumulate(frequencies)]
+    steps = [
+        (f, (1 << total_bits) - f, start, f << (32 - total_bits))
+        for f, start in zip(frequencies, [0, *accumulate(frequencies)], strict=False)
+    ]
     states, words = [_STATE_LOW] * lanes, []
-    for at in range(len(indices) - 1, -1, -1):
-        index, x = indices[at], states[at % lanes]
-        f = frequencies[index]
-        if x >= f << (32 - total_bits):
+    lane = len(indices) % lanes
+    for index in reversed(indices):
+        f, gap, start, bound = steps[index]
+        lane = (lane or lanes) - 1
+        x = states[lane]
+        if x >= bound:
             words.append(x & 0xFFFF)
             x >>= 16
-        states[at % lanes] = (x // f << total_bits) + starts[index] + x % f
+        states[lane] = x + x // f * gap + start
     return np.array(states, dtype=np.int64), np.array(words[::-1], dtype=np.int64)
 
 
@@ -338,18 +343,19 @@ def _pop_few(
 ) -> NDArray[np.uint16]:
     """``_pop`` value by value, by tables over the slots."""
     mask, m, used, lanes = len(index_of) - 1, len(index_of).bit_length() - 1, 0, len(states)
-    slots = []
+    slots = [0] * count
+    lane = 0
     for at in range(count):
-        x = states[at % lanes]
-        slot = x & mask
-        slots.append(slot)
+        x = states[lane]
+        slots[at] = slot = x & mask
         x = f[slot] * (x >> m) + offset[slot]
         if x < _STATE_LOW:
             if used == len(words):
                 raise ValueError("the words end before the values do")
             x = x << 16 | words[used]
             used += 1
-        states[at % lanes] = x
+        states[lane] = x
+        lane = lane + 1 if lane + 1 < lanes else 0
     if used != len(words) or any(state != _STATE_LOW for state in states):
         raise ValueError("the states do not end where they began")
     return np.array(index_of, dtype=np.uint16)[slots]

@@ -117,7 +117,8 @@ class Quantizer(Component):
         needs: what it must find in the context (importance, gram, loss); a track that cannot give it leaves it out.
         sweep: the points at which ``quantizer = "*"`` of a suite runs it, each a dictionary of parameters.
         version: raised when the meaning of its bytes changes.
-        unbiased: whether it claims that the mean of its reconstructions is x; the contract kit tests the claim.
+        unbiased: whether it claims that the mean of its reconstructions is x, or the values of its parameters with
+            which it does, such as ``{"clip": None}``; the contract kit tests the claim.
     """
 
     kind: ClassVar[Kind] = "quantizer"
@@ -125,7 +126,15 @@ class Quantizer(Component):
     needs: ClassVar[frozenset[str]] = frozenset()
     sweep: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
     version: ClassVar[int] = 1
-    unbiased: ClassVar[bool] = False
+    unbiased: ClassVar[bool | Mapping[str, Any]] = False
+
+    @property
+    def is_unbiased(self) -> bool:
+        """Whether it claims, with the parameters that it has, that the mean of its reconstructions is x."""
+        if isinstance(self.unbiased, bool):
+            return self.unbiased
+        given = dict(self.parameters)
+        return {**given, **self.unbiased} == given
 
     def suits(self, target: Target, provides: frozenset[str]) -> bool:
         """Whether it, and every quantizer inside it, is meant for ``target`` and finds what it needs."""
@@ -176,6 +185,14 @@ class Trainable(ABC):
         """
 
 
+class Constrained(ABC):
+    """What a quantizer also is when it keeps the real weights in bounds while they are trained: BinaryConnect."""
+
+    @abstractmethod
+    def project(self, x: Tensor, codebook: Message) -> Tensor:
+        """The allowed values nearest to ``x``, of its shape; put in its place after every update."""
+
+
 class Collective(ABC):
     """What a quantizer also is when workers exchange several messages to agree on one mean: PowerSGD."""
 
@@ -187,24 +204,35 @@ class Collective(ABC):
         """
 
 
-@dataclass(frozen=True)
-class ImageData:
-    """Pictures and labels, uint8 and int64, channels first: [n, channels, height, width] and [n]."""
+Inputs = Literal["pictures", "text"]
 
-    train_images: Tensor
+
+@dataclass(frozen=True)
+class Examples:
+    """What a network learns and is tested on: inputs, uint8, and labels, int64.
+
+    Pictures are [n, channels, height, width] with a label each, [n]. Text is [n, length] numbers of characters, its
+    labels, [n, length], the character that follows each.
+    """
+
+    train_inputs: Tensor
     train_labels: Tensor
-    test_images: Tensor
+    test_inputs: Tensor
     test_labels: Tensor
     classes: int
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        _, channels, height, width = self.train_images.shape
-        return channels, height, width
+    def shape(self) -> tuple[int, ...]:
+        """Of one input: (channels, height, width) or (length,)."""
+        return tuple(self.train_inputs.shape[1:])
+
+    @property
+    def inputs(self) -> Inputs:
+        return "pictures" if len(self.shape) == 3 else "text"
 
 
 class Dataset(Component):
-    """Where data comes from: an iid :class:`Source` or :class:`Images`."""
+    """Where data comes from: an iid :class:`Source`, or :class:`Stored` examples: :class:`Images`, :class:`Text`."""
 
     kind = "dataset"
 
@@ -226,9 +254,10 @@ class Source(Dataset):
         """A mean squared error that no code of ``rate`` bits per element can go below."""
 
 
-class Images(Dataset):
-    """Labelled pictures on disk. ``download_bytes`` is what a fetch transfers, 0 where nothing is fetched."""
+class Stored(Dataset):
+    """Examples on disk. ``download_bytes`` is what a fetch transfers, 0 where nothing is fetched."""
 
+    inputs: ClassVar[Inputs]
     download_bytes: ClassVar[int] = 0
 
     @abstractmethod
@@ -244,12 +273,24 @@ class Images(Dataset):
         """
 
     @abstractmethod
-    def load(self, root: Path) -> ImageData:
+    def load(self, root: Path) -> Examples:
         """Read everything into memory.
 
         Raises:
             DataError: a file is damaged.
         """
+
+
+class Images(Stored):
+    """Labelled pictures."""
+
+    inputs = "pictures"
+
+
+class Text(Stored):
+    """Characters, each to be predicted from those before it."""
+
+    inputs = "text"
 
 
 class UserData(ABC):
@@ -265,13 +306,18 @@ class UserData(ABC):
 
 
 class Model(Component):
-    """A network architecture."""
+    """A network architecture. ``inputs`` says what it takes."""
 
     kind = "model"
+    inputs: ClassVar[Inputs] = "pictures"
 
     @abstractmethod
-    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
-        """A freshly initialized module from [n, channels, height, width] floats to [n, classes] logits."""
+    def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
+        """A freshly initialized module.
+
+        From pictures [n, channels, height, width], float, to logits [n, classes]; or from text [n, length], int64, to
+        logits [n, length, classes], each of what it knows up to that character. ``shape`` is that of one input.
+        """
 
 
 class Transform(Component):
@@ -321,8 +367,9 @@ class Track(Component):
         provides: what its quantizers find in the context.
         quantizers: names of those it can work with; empty for all.
         extensible: whether a grid takes quantizers beside those its file names (``--quantizer``).
-        Parameters: the budget a grid states (``[grid.budget]``), validated by it. A list ``transforms`` in it holds
-            specifications of transforms, which are resolved and are part of a cell's fingerprint.
+        Parameters: the budget a grid states (``[grid.budget]``), validated by it.
+        specified: which fields of the budget hold specifications of components, and of what kind. They are written
+            out with every parameter and their code is part of a cell's fingerprint; data sets are looked for.
     """
 
     kind = "track"
@@ -331,6 +378,17 @@ class Track(Component):
     provides: ClassVar[frozenset[str]] = frozenset()
     quantizers: ClassVar[frozenset[str]] = frozenset()
     extensible: ClassVar[bool] = True
+    specified: ClassVar[Mapping[str, Kind]] = {}
+
+    def named(self) -> list[tuple[Kind, Spec]]:
+        """The components that the budget specifies."""
+        budget = self.spec.parameters
+        texts = {name: budget[name] or [] for name in self.specified}
+        return [
+            (self.specified[name], Spec.parse(text))
+            for name, value in texts.items()
+            for text in (value if isinstance(value, list) else [value])
+        ]
 
     @abstractmethod
     def baseline(self, cell: Cell) -> Recipe | None:

@@ -1,16 +1,21 @@
-"""How two classifiers differ. The distortion of tensors is in :mod:`qbench.measuring`."""
+"""How good a network's predictions are, and how those of two differ; pictures and characters alike are predictions.
 
+The distortion of tensors is in :mod:`qbench.measuring`.
+"""
+
+import math
 from typing import NamedTuple
 
 import torch
 from scipy.special import bdtr
 from torch import Tensor
+from torch.nn import functional
 
 from .errors import InputError
 
 
 class McNemar(NamedTuple):
-    """Pictures that only one of two classifiers gets right, and the exact two-sided p of equal accuracy."""
+    """Predictions that only one of two networks gets right, and the exact two-sided p of equal accuracy."""
 
     only_first: int
     only_second: int
@@ -18,7 +23,7 @@ class McNemar(NamedTuple):
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Share of pictures whose largest logit is the label's.
+    """Share of predictions whose largest logit is the label's.
 
     Args:
         logits: [n, classes]. The first of equal logits counts.
@@ -27,8 +32,23 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
     return _share(_correct(logits, labels))
 
 
+def bits_per_character(logits: Tensor, labels: Tensor) -> float:
+    """Mean of -log2 P(label) over characters, in float64, P the softmax of the logits. Not finite where they are not.
+
+    Classes that all have equal logits cost log2(classes).
+
+    Args:
+        logits: [n, classes].
+        labels: integers, [n].
+
+    Reference: Shannon, Prediction and entropy of printed English, 1951.
+    """
+    _require_labels(logits, labels)
+    return float(functional.cross_entropy(logits.double(), labels)) / math.log(2)
+
+
 def flips(first: Tensor, second: Tensor) -> float:
-    """Share of pictures that two classifiers put into different classes; logits [n, classes] each.
+    """Share of predictions in which two networks choose different classes; logits [n, classes] each.
 
     Reference: Dutta, Krishnan, Kwatra, Ramjee, Accuracy is not all you need, 2024, section 3.
     """
@@ -37,7 +57,7 @@ def flips(first: Tensor, second: Tensor) -> float:
 
 
 def kl(first: Tensor, second: Tensor) -> float:
-    """Mean over pictures of KL(P || Q) = sum P log(P / Q) in nats, in float64.
+    """Mean over predictions of KL(P || Q) = sum P log(P / Q) in nats, in float64.
 
     P and Q are the softmax of ``first`` and ``second``, logits [n, classes]. Not finite where logits are not.
 
@@ -49,9 +69,9 @@ def kl(first: Tensor, second: Tensor) -> float:
 
 
 def mcnemar(first: Tensor, second: Tensor, labels: Tensor) -> McNemar:
-    """McNemar's exact test on two classifiers' logits [n, classes] for the same pictures.
+    """McNemar's exact test on two networks' logits [n, classes] for the same labels, [n].
 
-    Under equal accuracy the discordant pictures fall to either side with probability 1/2.
+    Under equal accuracy the discordant predictions fall to either side with probability 1/2.
 
     Reference: McNemar, Note on the sampling error of the difference between correlated proportions, 1947.
     """
@@ -64,14 +84,23 @@ def mcnemar(first: Tensor, second: Tensor, labels: Tensor) -> McNemar:
 
 
 def _correct(logits: Tensor, labels: Tensor) -> Tensor:
-    if logits.dim() != 2 or labels.shape != logits.shape[:1]:
-        raise InputError(f"labels of shape [{len(logits)}] are needed, not {tuple(labels.shape)}")
+    _require_labels(logits, labels)
     return logits.argmax(1) == labels
 
 
+def _require_labels(logits: Tensor, labels: Tensor) -> None:
+    if logits.dim() != 2 or labels.shape != logits.shape[:1]:
+        raise InputError(f"labels of shape [{len(logits)}] are needed, not {tuple(labels.shape)}")
+    _require_some(labels)
+
+
+def _require_some(predictions: Tensor) -> None:
+    if predictions.numel() == 0:
+        raise InputError("no predictions to count; the test set is empty")
+
+
 def _share(chosen: Tensor) -> float:
-    if chosen.numel() == 0:
-        raise InputError("no pictures to count; the test set is empty")
+    _require_some(chosen)
     return int(chosen.sum(dtype=torch.int64)) / chosen.numel()
 
 

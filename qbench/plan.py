@@ -10,7 +10,7 @@ from typing import Literal
 import psutil
 
 from . import plugins, suite
-from .components import Images, Kind, UserData
+from .components import Kind, Stored, Track, UserData
 from .errors import DataError, QBenchError, SuiteError
 from .places import cache_root, data_root, registry_path
 from .plugins import Catalog
@@ -20,7 +20,7 @@ from .selection import COMPONENTS, Selection
 from .suite import Suite
 
 State = Literal["run", "reused", "failed", "unavailable", "pending"]
-BASELINE_SECONDS = 10.0
+BASELINE_SECONDS = 5.0
 CALIBRATION_SECONDS = {"importance": 1.0, "gram": 1.0, "loss": 10.0}  # also what the quantizer makes of it
 MEMORY_SHARE = 0.8  # of the machine's memory, for all workers
 WORKER_BYTES = 3 * 2**29
@@ -73,6 +73,12 @@ class PlannedCell:
     result_id: str | None = None
     attempt: int = 1
 
+    @property
+    def recipes(self) -> list[Recipe]:
+        """The trained models it needs, each after the one that it is trained on from."""
+        steps = [self.recipe.start, self.recipe] if self.recipe else []
+        return [recipe for recipe in steps if recipe]
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -110,7 +116,7 @@ class Plan:
     def seconds(self) -> float:
         """Expected duration of what is left to run, baselines included."""
         to_run = [planned for planned in self.cells if planned.state == "run"]
-        recipes = {planned.recipe.baseline_id for planned in to_run if planned.recipe}
+        recipes = {recipe.baseline_id for planned in to_run for recipe in planned.recipes}
         work = sum(planned.estimate for planned in to_run) + BASELINE_SECONDS * len(recipes)
         return work / self.workers
 
@@ -130,7 +136,8 @@ def make(options: Options) -> Plan:
     selection = Selection.parse(options.select, parameters)
     _require_known(selection, catalog)
     chosen_cells = [p for p in planned if selection.matches(flat(p.cell))]
-    contents = _contents({p.cell.dataset for p in chosen_cells if p.cell.dataset}, catalog, options)
+    specs = {spec for p in chosen_cells for spec in datasets(p.cell, catalog)}
+    contents = _contents(specs, catalog, options)
     cells = [_planned(p.cell, p.digest, catalog, contents) for p in chosen_cells]
     if not cells:
         raise SuiteError(
@@ -180,12 +187,19 @@ def flat(cell: Cell) -> dict[str, object]:
     return {"cell_id": cell.cell_id, "track": cell.track, "target": cell.target, "seed": cell.seed, **texts}
 
 
+def datasets(cell: Cell, catalog: Catalog) -> list[Spec]:
+    """The data sets that a cell reads: its own, and those that its budget names."""
+    track: Track = catalog.build("track", Spec(name=cell.track, parameters=cell.budget))
+    own = [cell.dataset] if cell.dataset else []
+    return own + [spec for kind, spec in track.named() if kind == "dataset"]
+
+
 def _contents(specs: set[Spec], catalog: Catalog, options: Options) -> dict[Spec, str]:
     """What the user's own files hold, where they are there."""
     found = {}
     for spec in specs:
         dataset = catalog.build("dataset", spec)
-        own = isinstance(dataset, Images) and isinstance(dataset, UserData)
+        own = isinstance(dataset, Stored) and isinstance(dataset, UserData)
         if own and not _missing(dataset, options.data_root):
             found[spec] = dataset.content(options.data_root)
     return found
@@ -196,10 +210,11 @@ def _planned(cell: Cell, suite_digest: str, catalog: Catalog, contents: dict[Spe
     parts = {"track": Spec(name=cell.track), "quantizer": cell.quantizer, "model": cell.model}
     parts |= {"dataset": cell.dataset, "optimizer": cell.optimizer}
     marks = {kind: catalog.fingerprint(kind, spec) for kind, spec in parts.items() if spec}  # type: ignore[arg-type]
-    for text in cell.budget.get("transforms", ()):
-        marks[f"transform {text}"] = catalog.fingerprint("transform", Spec.parse(text))
-    if cell.dataset in contents:
-        marks["content"] = contents[cell.dataset]
+    for kind, spec in track.named():
+        marks[f"{kind} {spec}"] = catalog.fingerprint(kind, spec)
+    for spec in datasets(cell, catalog):
+        if spec in contents:
+            marks[f"content {spec}"] = contents[spec]
     return PlannedCell(
         cell,
         suite_digest,
@@ -242,15 +257,17 @@ def with_data(
     """Cells whose data is missing become ``unavailable``; also, per data set that a fetch may bring, its bytes."""
     reasons: dict[str, str | None] = {}
     downloads: dict[str, int] = {}
-    for spec in {p.cell.dataset for p in cells if p.state == "run" and p.cell.dataset}:
+    read = [datasets(p.cell, catalog) if p.state == "run" else [] for p in cells]
+    for spec in {spec for specs in read for spec in specs}:
         dataset = catalog.build("dataset", spec)
-        reasons[str(spec)] = _missing(dataset, options.data_root) if isinstance(dataset, Images) else None
+        reasons[str(spec)] = _missing(dataset, options.data_root) if isinstance(dataset, Stored) else None
         if reasons[str(spec)] and dataset.download_bytes and not options.offline:
             downloads[str(spec)] = dataset.download_bytes
-    return [_available(p, reasons.get(str(p.cell.dataset))) for p in cells], downloads
+    gone = [next((reasons[str(spec)] for spec in specs if reasons[str(spec)]), None) for specs in read]
+    return [_available(p, reason) for p, reason in zip(cells, gone, strict=True)], downloads
 
 
-def _missing(dataset: Images, root: Path) -> str | None:
+def _missing(dataset: Stored, root: Path) -> str | None:
     try:
         return dataset.missing(root)
     except (DataError, OSError) as error:

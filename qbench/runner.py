@@ -148,12 +148,13 @@ def order_tasks(cells: list[PlannedCell], plan: Plan) -> list[Task]:
     tasks: list[Task] = []
     baselines = set()
     for planned in _breadth_first(cells) if plan.options.time_budget else cells:
-        recipe = planned.recipe
-        after = f"baseline {recipe.baseline_id}" if recipe else None
-        if recipe and after not in baselines:
-            baselines.add(after)
-            question = {"op": "baseline", "recipe": recipe.model_dump(mode="json")}
-            tasks.append(Task(str(after), question, str(after), limit=BASELINE_LIMIT))
+        after: str | None = None
+        for recipe in planned.recipes:
+            needed, after = after, f"baseline {recipe.baseline_id}"
+            if after not in baselines:
+                baselines.add(after)
+                question = {"op": "baseline", "recipe": recipe.model_dump(mode="json")}
+                tasks.append(Task(after, question, after, needed, BASELINE_LIMIT))
         question = {"op": "cell", "cell": planned.cell.model_dump(mode="json")}
         group = "" if plan.options.time_budget else after or str(planned.cell.dataset)
         tasks.append(Task(planned.cell.cell_id, question, group, after, plan.options.timeout))
@@ -167,9 +168,7 @@ def _breadth_first(cells: Any) -> Iterator[PlannedCell]:
     for planned in cells:
         cell = planned.cell
         line = (cell.track, cell.target, cell.quantizer.name if cell.quantizer else "")
-        numbered.append(
-            (rounds[line], planned.estimate + (BASELINE_SECONDS if planned.recipe else 0), planned)
-        )
+        numbered.append((rounds[line], planned.estimate + BASELINE_SECONDS * len(planned.recipes), planned))
         rounds[line] += 1
     yield from (planned for _, _, planned in sorted(numbered, key=lambda item: item[:2]))
 

@@ -221,13 +221,18 @@ class Cell(Frozen):
 
 
 class Recipe(Frozen):
-    """Everything that makes a trained float model. Every quantizer starts from the same ones."""
+    """Everything that makes a trained float model. Every quantizer starts from the same ones.
+
+    ``further`` is what of ``training`` is another in a second training that starts from the result of the first;
+    None where there is no second.
+    """
 
     model: Spec
     dataset: Spec
     optimizer: Spec
     seed: int
     training: dict[str, Any]
+    further: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, cell: Cell, training: dict[str, Any]) -> "Recipe":
@@ -243,12 +248,18 @@ class Recipe(Frozen):
         )
 
     @property
+    def start(self) -> "Recipe | None":
+        """The recipe of the model that further training starts from, or None."""
+        return None if self.further is None else self.model_copy(update={"further": None})
+
+    @property
     def baseline_id(self) -> str:
         """sha256 of the canonical JSON of the recipe; the weights have a hash of their own."""
         return digest(self.model_dump(mode="json"))
 
     def __str__(self) -> str:
-        return f"{self.model} on {self.dataset} by {self.optimizer} seed={self.seed}"
+        again = ", trained on" if self.further is not None else ""
+        return f"{self.model} on {self.dataset} by {self.optimizer} seed={self.seed}{again}"
 
 
 class Status(StrEnum):

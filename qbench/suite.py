@@ -25,7 +25,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from .components import Quantizer, Track
+from .components import Quantizer, Stored, Track
 from .errors import QBenchError, SuiteError
 from .plugins import Catalog
 from .schema import Cell, Frozen, Name, Spec, Target, digest
@@ -158,13 +158,15 @@ def _naming(suite: Suite, number: int, grid: Grid) -> Iterator[None]:
 
 
 def _track(grid: Grid, catalog: Catalog) -> Track:
-    """The track with the grid's budget, in which transforms are written out with every parameter."""
+    """The track with the grid's budget, in which components are written out with every parameter."""
     track: Track = catalog.build("track", Spec(name=grid.track, parameters=grid.budget))
-    texts = track.spec.parameters.get("transforms")
-    if not texts:
-        return track
-    written = [str(catalog.build("transform", text).spec) for text in texts]
-    budget = {**track.spec.parameters, "transforms": written}
+    budget = dict(track.spec.parameters)
+    for name, kind in track.specified.items():
+        value = budget[name]
+        if isinstance(value, list):
+            budget[name] = [str(catalog.build(kind, text).spec) for text in value]
+        elif value:
+            budget[name] = str(catalog.build(kind, value).spec)
     whole: Track = catalog.build("track", Spec(name=grid.track, parameters=budget))
     return whole
 
@@ -175,6 +177,7 @@ def _cells(grid: Grid, catalog: Catalog, extra: list[str]) -> Iterator[Cell]:
         raise SuiteError(
             f"track {grid.track!r} has no target {grid.target!r}; it has: {', '.join(track.targets)}"
         )
+    _require_same_inputs(grid, catalog)
     axes = [
         list(_quantizers(grid, catalog, track, extra)) if grid.quantizer else [None],
         *([catalog.build(kind, text).spec for text in getattr(grid, kind)] or [None] for kind in _AXES),
@@ -192,6 +195,16 @@ def _cells(grid: Grid, catalog: Catalog, extra: list[str]) -> Iterator[Cell]:
             seed=seed,
             budget=track.spec.parameters,
         )
+
+
+def _require_same_inputs(grid: Grid, catalog: Catalog) -> None:
+    """Every model of a grid takes what every data set of it has."""
+    for model, dataset in itertools.product(grid.model, grid.dataset):
+        takes, has = catalog.build("model", model).inputs, catalog.build("dataset", dataset)
+        if isinstance(has, Stored) and takes != has.inputs:
+            raise SuiteError(
+                f"model {model} takes {takes}, and {dataset} is {has.inputs}; use grids of their own"
+            )
 
 
 _AXES: tuple[Any, ...] = ("model", "dataset", "optimizer")

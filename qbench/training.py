@@ -1,4 +1,4 @@
-"""The one trainer of classifiers.
+"""The one trainer of networks that classify pictures or predict characters.
 
 The whole data set lies on the device as uint8; batches are rows of a permutation drawn there. The same
 seed on the same machine with the same number of threads gives the same weights bit for bit.
@@ -6,6 +6,7 @@ seed on the same machine with the same number of threads gives the same weights 
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
@@ -15,14 +16,23 @@ from typing import Any, Literal, Self
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional
 
-from .classifier import autocast_dtype, classifier, evaluate, exact_kernels
-from .components import ImageData, Model, Optimizer, Parameters
-from .schema import digest
+from .batches import Batches, Split
+from .classifier import autocast_dtype, classifier, cross_entropy, evaluate, exact_kernels
+from .components import Examples, Model, Optimizer, Parameters
+from .errors import ParameterError
+from .schema import derived_seed
 
 Progress = Callable[[int, int, float | None], None]
 Around = Callable[[nn.Module, int], nn.Module]
+
+
+class Updated(ABC):
+    """What a network that is trained may also be: one that is told of every update of its parameters."""
+
+    @abstractmethod
+    def updated(self) -> None:
+        """The optimizer has taken a step."""
 
 
 class Training(Parameters):
@@ -36,6 +46,8 @@ class Training(Parameters):
         schedule: learning rate after the warm-up, constant or half a cosine down to 0.
         warmup: share of all steps in which the learning rate rises linearly.
         selection: whose weights are kept: the last epoch's, or the last one's of best validation accuracy.
+        crop: pixels of zeros around a picture, of which a piece of its old size is cut at random in every step.
+        flip: whether left and right of a picture are exchanged at random in every step.
         version: raised when the trainer's meaning changes.
     """
 
@@ -46,6 +58,8 @@ class Training(Parameters):
     schedule: Literal["constant", "cosine"] = "cosine"
     warmup: float = Field(0.05, ge=0, lt=1)
     selection: Literal["last", "validation"] = "validation"
+    crop: int = Field(0, ge=0, le=64)
+    flip: bool = False
     version: Literal[1] = 1
 
     @model_validator(mode="after")
@@ -57,8 +71,9 @@ class Training(Parameters):
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network that takes uint8 pictures, and how it got there. ``metrics`` is plain JSON.
+    """A trained network that takes uint8 inputs, and how it got there. ``metrics`` is plain JSON.
 
+    ``epoch_seconds`` is the time of each pass over the training examples, without the validation that follows it.
     ``module`` is what ``around`` made of the network, where there was one.
     """
 
@@ -69,7 +84,7 @@ class Trained:
 def train(
     model: Model,
     optimizer: Optimizer,
-    data: ImageData,
+    data: Examples,
     training: Training,
     seed: int,
     device: torch.device | str = "cpu",
@@ -79,7 +94,9 @@ def train(
     lr_factor: float = 1.0,
     around: Around | None = None,
 ) -> Trained:
-    """Train ``model`` from a fresh initialization or given weights; test pictures are never looked at.
+    """Train ``model`` from a fresh initialization or given weights; test examples decide nothing.
+
+    Of them the accuracy of the last epoch's weights is noted, so that it stands beside that of the weights kept.
 
     Args:
         data: on any device; moved to ``device``.
@@ -88,73 +105,61 @@ def train(
         start: the state dictionary to start from, normalization of the input included; None for a fresh one.
         lr_factor: what the optimizer's learning rate is multiplied by.
         around: makes of the network and the number of steps planned the network that is trained in its place, such as
-            one with quantized weights; called in training mode once a step. What it has of parameters beside the
-            network's is learned by the same optimizer without weight decay.
+            one with quantized weights; called in training mode once a step, and told of every update where it is
+            :class:`Updated`. What it has of parameters beside the network's is learned by the same optimizer without
+            weight decay.
 
     Raises:
         FloatingPointError: the loss became NaN or infinite.
-        ValueError: too few pictures to hold the validation share back.
+        ParameterError: text that is to be cropped or flipped.
+        ValueError: too few examples to hold the validation share back.
     """
     device = torch.device(device)
+    if data.inputs == "text" and (training.crop or training.flip):
+        raise ParameterError(
+            f"crop={training.crop}, flip={training.flip} change pictures, and these examples are text; "
+            "set crop=0 and flip=false"
+        )
     with _seeded(seed, device), exact_kernels():
         started = time.perf_counter()
-        split = _Split.of(data, training.validation, seed, device)
-        module: nn.Module = classifier(model, data.shape, data.classes, split.images)
+        split = Split.of(data, training.validation, seed, device)
+        batches = Batches(split, training.batch_size, seed, crop=training.crop, flip=training.flip)
+        module: nn.Module = classifier(model, data.shape, data.classes, split.inputs)
         if start is not None:
             module.load_state_dict(start)
         module = module.to(device)
-        rule, module = _prepared(module, optimizer, lr_factor, around, split.steps(training))
-        metrics = _fit(module, rule, split, training, seed, progress)
+        rule, module = _prepared(module, optimizer, lr_factor, around, training.epochs * len(batches))
+        history = _fit(module, rule, batches, training, progress)
+        last = _test_accuracy(module, data, device)
+        history.choose(module)
         seconds = time.perf_counter() - started
-    shown = metrics["epochs"] * len(split.labels)
-    return Trained(module.eval(), {**metrics, "seconds": seconds, "images_per_second": shown / seconds})
+    metrics = {**history.metrics, "last_test_accuracy": last, "seconds": seconds}
+    shown = metrics["epochs"] * metrics["epoch_examples"]
+    return Trained(module.eval(), {**metrics, "examples_per_second": shown / seconds})
+
+
+def _test_accuracy(module: nn.Module, data: Examples, device: torch.device) -> float | None:
+    if not len(data.test_labels):
+        return None
+    hits = evaluate(module, data.test_inputs).argmax(1) == data.test_labels.flatten().to(device)
+    return int(hits.sum()) / len(hits)
 
 
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Layers draw from the global generators: seeded within the block, afterwards as before."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.default_generator.manual_seed(_derived(seed, "initialization"))
+        torch.default_generator.manual_seed(derived_seed(seed, "initialization"))
         if device.type == "cuda":
             with torch.cuda.device(device):
-                torch.cuda.manual_seed(_derived(seed, "network"))
+                torch.cuda.manual_seed(derived_seed(seed, "network"))
         yield
 
 
-def _derived(seed: int, purpose: str) -> int:
-    return int(digest([seed, purpose])[:15], 16)
-
-
-@dataclass(frozen=True)
-class _Split:
-    images: Tensor
-    labels: Tensor
-    validation_images: Tensor
-    validation_labels: Tensor
-
-    @classmethod
-    def of(cls, data: ImageData, share: float, seed: int, device: torch.device) -> "_Split":
-        """Random pictures held back; the same ones on every device."""
-        count = len(data.train_labels)
-        held = round(share * count)
-        if held >= count or (share and not held):
-            raise ValueError(f"validation={share} of {count} training pictures holds {held} back; change it")
-        generator = torch.Generator().manual_seed(_derived(seed, "split"))
-        order = torch.randperm(count, generator=generator).to(data.train_labels.device)
-        images, labels = data.train_images[order].to(device), data.train_labels[order].to(device)
-        return cls(images[held:], labels[held:], images[:held], labels[:held])
-
-    def batch(self, training: Training) -> int:
-        return min(training.batch_size, len(self.labels))
-
-    def steps(self, training: Training) -> int:
-        return training.epochs * (len(self.labels) // self.batch(training))
-
-
-def pictures_of(data: ImageData, training: Training, seed: int) -> tuple[Tensor, Tensor]:
-    """The training pictures that :func:`train` does not hold back, and their labels, in a random order."""
-    split = _Split.of(data, training.validation, seed, data.train_images.device)
-    return split.images, split.labels
+def training_examples(data: Examples, training: Training, seed: int) -> tuple[Tensor, Tensor]:
+    """The training inputs that :func:`train` does not hold back, and their labels, in a random order."""
+    split = Split.of(data, training.validation, seed, data.train_inputs.device)
+    return split.inputs, split.labels
 
 
 def _prepared(
@@ -169,52 +174,49 @@ def _prepared(
         rule.add_param_group({"params": added, "weight_decay": 0.0})
     for group in rule.param_groups:
         group["lr"] *= lr_factor
+    if isinstance(network, Updated):
+        updated = network.updated
+        rule.register_step_post_hook(lambda *_: updated())
     return rule, network
 
 
 def _fit(
     module: nn.Module,
     rule: torch.optim.Optimizer,
-    split: _Split,
+    batches: Batches,
     training: Training,
-    seed: int,
     progress: Progress | None,
-) -> dict[str, Any]:
-    device = split.images.device
-    steps = split.steps(training)
+) -> "_History":
+    """Train to the last epoch."""
+    steps = training.epochs * len(batches)
     schedule = torch.optim.lr_scheduler.LambdaLR(rule, lambda step: rate_factor(step, steps, training))
-    order = torch.Generator(device).manual_seed(_derived(seed, "order"))
-    precision = autocast_dtype(device)
-    history = _History(training)
+    history = _History(training, batches)
     for epoch in range(training.epochs):
-        shuffled = torch.randperm(len(split.labels), generator=order, device=device)
-        loss = _epoch(
-            module, rule, schedule, split, _full_batches(shuffled, split.batch(training)), precision
-        )
-        accuracy = history.note(module, loss, split)
+        started = time.perf_counter()
+        loss = _epoch(module, rule, schedule, batches)
+        accuracy = history.note(module, loss, time.perf_counter() - started)
         if progress is not None:
             progress(epoch + 1, training.epochs, accuracy)
         if history.exhausted:
             break
-    history.choose(module)
-    return {**history.metrics, "precision": str(precision or torch.float32).removeprefix("torch.")}
+    return history
 
 
 def _epoch(
     module: nn.Module,
     rule: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
-    split: _Split,
-    batches: list[Tensor],
-    precision: torch.dtype | None,
+    batches: Batches,
 ) -> float:
     """One pass over the batches; the mean loss. No step waits for the device."""
     module.train()
-    total = torch.zeros((), dtype=torch.float64, device=split.images.device)
-    for rows in batches:
-        with torch.autocast(split.images.device.type, dtype=precision, enabled=precision is not None):
-            logits = module(split.images[rows])
-        loss = functional.cross_entropy(logits.float(), split.labels[rows])
+    device = batches.split.inputs.device
+    precision = autocast_dtype(device)
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    for inputs, labels in batches:
+        with torch.autocast(device.type, dtype=precision, enabled=precision is not None):
+            logits = module(inputs)
+        loss = cross_entropy(logits, labels)
         rule.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         rule.step()
@@ -223,27 +225,29 @@ def _epoch(
     return float(total) / len(batches)
 
 
-def _full_batches(order: Tensor, size: int) -> list[Tensor]:
-    return [order[at : at + size] for at in range(0, len(order) - size + 1, size)]
-
-
 class _History:
-    """Losses and accuracies by epoch, and the weights to keep."""
+    """Losses, times and accuracies by epoch, and the weights to keep."""
 
-    def __init__(self, training: Training) -> None:
-        self.training = training
+    def __init__(self, training: Training, batches: Batches) -> None:
+        self.training, self.batches = training, batches
         self.losses: list[float] = []
+        self.seconds: list[float] = []
         self.accuracies: list[float] = []
+        self.validation_losses: list[float] = []
         self.best = 0
         self.weights: dict[str, Tensor] | None = None
 
-    def note(self, module: nn.Module, loss: float, split: _Split) -> float | None:
+    def note(self, module: nn.Module, loss: float, seconds: float) -> float | None:
         self.losses.append(loss)
+        self.seconds.append(seconds)
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss of epoch {len(self.losses)} is {loss}; lower lr")
+        split = self.batches.split
         if not len(split.validation_labels):
             return None
-        hits = evaluate(module, split.validation_images).argmax(1) == split.validation_labels
+        logits = evaluate(module, split.validation_inputs)
+        self.validation_losses.append(float(cross_entropy(logits, split.validation_labels)))
+        hits = logits.argmax(1) == split.validation_labels.flatten()
         self.accuracies.append(int(hits.sum()) / len(hits))
         # of equal epochs the last: few validation pictures saturate long before training is done
         if self.accuracies[-1] == max(self.accuracies):
@@ -265,13 +269,18 @@ class _History:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        last = self.training.selection == "last"
+        last, split = self.training.selection == "last", self.batches.split
         return {
             "epochs": len(self.losses),
             "training_loss": self.losses,
+            "epoch_seconds": self.seconds,
+            "epoch_examples": len(self.batches) * self.batches.size,
             "validation_accuracy": self.accuracies,
+            "validation_loss": self.validation_losses,
+            "validation_predictions": split.validation_labels.numel(),
             "selection": self.training.selection,
             "selected_epoch": len(self.losses) if last else self.best + 1,
+            "precision": str(autocast_dtype(split.inputs.device) or torch.float32).removeprefix("torch."),
         }
 
 

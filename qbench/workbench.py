@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .baselines import Baseline, make_baseline
-from .components import ImageData, Images, Kind, Quantizer
+from .components import Examples, Kind, Quantizer, Stored, UserData
 from .errors import DataError
 from .plugins import Catalog
 from .schema import Recipe, Spec
@@ -20,7 +20,7 @@ from .schema import Recipe, Spec
 
 @dataclass
 class Workbench:
-    """Kept warm between cells: the last data set and the last baseline stay loaded.
+    """Kept warm between cells: the last two data sets and baselines stay loaded.
 
     Attributes:
         decoder: from payloads to their reconstructions, in another process.
@@ -35,7 +35,7 @@ class Workbench:
     decoder: Callable[[Sequence[bytes]], list[Tensor]]
     loaded: Callable[[], None]
     note: Callable[[str], None] = lambda text: None
-    _images: dict[str, ImageData] = field(default_factory=dict)
+    _data: dict[str, Examples] = field(default_factory=dict)
     _baselines: dict[str, Baseline] = field(default_factory=dict)
 
     def build(self, kind: Kind, spec: Spec) -> Any:
@@ -53,30 +53,36 @@ class Workbench:
         """
         return [x.to(self.device) for x in self.decoder(payloads)]
 
-    def images(self, spec: Spec) -> ImageData:
-        """Pictures on the device.
+    def data(self, spec: Spec) -> Examples:
+        """Examples on the device.
 
         Raises:
             DataError: they are not there, or damaged.
         """
-        key = str(spec)
-        if key not in self._images:
-            dataset = self.catalog.build("dataset", spec)
-            if not isinstance(dataset, Images):
-                raise DataError(f"data set {spec} has no pictures; choose one that has, such as digits")
+        dataset = self.catalog.build("dataset", spec)
+        if not isinstance(dataset, Stored):
+            raise DataError(
+                f"data set {spec} has no examples to learn from; choose one that has, such as digits"
+            )
+        key = self._content(spec)
+        if key not in self._data:
             with _same_random_state():
-                self._images = {key: _on(self.device, dataset.load(self.data_root))}
-        return self._images[key]
+                self._data = {**_last(self._data), key: _on(self.device, dataset.load(self.data_root))}
+        return self._data[key]
 
     def baseline(self, recipe: Recipe) -> Baseline:
         """The trained float model of a recipe, from the cache or trained now."""
-        key = recipe.baseline_id
+        key = f"{recipe.baseline_id} {self._content(recipe.dataset)}"
         if key not in self._baselines:
             root = self.cache_root / "baselines"
-            self._baselines = {
-                key: make_baseline(recipe, self, root, lambda *at: self._train_note(recipe, *at))
-            }
+            made = make_baseline(recipe, self, root, lambda *at: self._train_note(recipe, *at))
+            self._baselines = {**_last(self._baselines), key: made}
         return self._baselines[key]
+
+    def _content(self, spec: Spec) -> str:
+        """A data set by name, a user's by what its files hold now."""
+        dataset = self.catalog.build("dataset", spec)
+        return f"{spec} {dataset.content(self.data_root) if isinstance(dataset, UserData) else ''}"
 
     def _train_note(self, recipe: Recipe, epoch: int, epochs: int, accuracy: float | None) -> None:
         self.note(f"training {recipe}: epoch {epoch} of {epochs}")
@@ -84,6 +90,10 @@ class Workbench:
     def baselines(self) -> list[Baseline]:
         """Those that are loaded."""
         return list(self._baselines.values())
+
+
+def _last(kept: dict[str, Any]) -> dict[str, Any]:
+    return dict(list(kept.items())[-1:])
 
 
 @contextmanager
@@ -96,11 +106,11 @@ def _same_random_state() -> Iterator[None]:
     np.random.set_state(numpy_state)
 
 
-def _on(device: torch.device, data: ImageData) -> ImageData:
-    return ImageData(
-        data.train_images.to(device),
+def _on(device: torch.device, data: Examples) -> Examples:
+    return Examples(
+        data.train_inputs.to(device),
         data.train_labels.to(device),
-        data.test_images.to(device),
+        data.test_inputs.to(device),
         data.test_labels.to(device),
         data.classes,
     )

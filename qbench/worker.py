@@ -22,7 +22,7 @@ import torch
 
 from . import plugins
 from .baselines import weights_sha256
-from .components import Images
+from .components import Stored
 from .decoder import Decoder, DecoderGoneError
 from .environment import clean_traceback
 from .errors import InvalidReconstructionError, QBenchError
@@ -127,7 +127,7 @@ def _baseline(task: dict[str, Any], bench: Workbench) -> None:
 
 def _fetch(task: dict[str, Any], bench: Workbench) -> None:
     dataset = bench.build("dataset", Spec.model_validate(task["dataset"]))
-    if not isinstance(dataset, Images):
+    if not isinstance(dataset, Stored):
         raise QBenchError(f"data set {dataset} is not fetched from anywhere")
     bench.loaded()
     dataset.fetch(bench.data_root)

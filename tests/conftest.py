@@ -8,6 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
+
+from qbench.components import Context, Examples, Parameters, Quantizer
+from qbench.message import Message
 
 FASHION_MNIST = Path(__file__).resolve().parents[2] / "shared" / "datasets" / "fashion-mnist.tar"
 
@@ -21,6 +26,51 @@ def fashion_mnist_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with tarfile.open(FASHION_MNIST) as archive:
         archive.extractall(root, filter="data")
     return root
+
+
+@pytest.fixture(scope="session")
+def digits() -> Examples:
+    """Scikit-learn's digits, 8 x 8; every fifth is a test picture. Nobody writes into it."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    images = torch.from_numpy(found.images * 15).to(torch.uint8).unsqueeze(1)
+    labels = torch.from_numpy(found.target).long()
+    test = torch.arange(len(labels)) % 5 == 0
+    return Examples(images[~test], labels[~test], images[test], labels[test], classes=10)
+
+
+class KeptParameters(Parameters):
+    times: float = 1.0
+    noise: float = 0.0
+
+
+class Kept(Quantizer):
+    """Stores the numbers themselves, times a number, with noise from the encoder's generator."""
+
+    name = "kept"
+    targets = ("weight", "activation")
+    Parameters = KeptParameters
+
+    def fit(self, x: Tensor, *, context: Context) -> Message:
+        return {}
+
+    def encode(self, x: Tensor, codebook: Message, *, context: Context) -> Message:
+        if not self.parameters.noise:
+            return {"x": x * self.parameters.times}
+        noise = torch.randn(x.shape, generator=context.generator) * self.parameters.noise
+        return {"x": (x + noise) * self.parameters.times}
+
+    def decode(self, codes: Message, codebook: Message, shape: torch.Size) -> Tensor:
+        x = codes["x"]
+        assert isinstance(x, Tensor)
+        return x
+
+
+@pytest.fixture(scope="session")
+def kept() -> type[Quantizer]:
+    """The quantizer that keeps what it is given."""
+    return Kept
 
 
 def write_distribution(

@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from qbench import baselines
-from qbench.baselines import BaselineStore, make_baseline, weights_sha256
+from qbench.baselines import Baseline, BaselineStore, make_baseline, weights_sha256
 from qbench.classifier import evaluate
-from qbench.components import ImageData, UserData
+from qbench.components import Examples, UserData
 from qbench.models.cnn import Cnn
 from qbench.optimizers.adam import Adam
 from qbench.schema import Recipe, Spec
-from qbench.training import Trained, Training
+from qbench.training import Trained, Training, train
 
 RECIPE = Recipe(
     model=Spec.parse("cnn(width=2)"),
@@ -188,13 +188,16 @@ class Noise:
         generator = torch.Generator().manual_seed(0)
         images = torch.randint(0, 256, (60, 1, 8, 8), dtype=torch.uint8, generator=generator)
         labels = torch.randint(0, 3, (60,), generator=generator)
-        self.data = ImageData(images[:40], labels[:40], images[40:], labels[40:], classes=3)
+        self.examples = Examples(images[:40], labels[:40], images[40:], labels[40:], classes=3)
 
     def build(self, kind: str, spec: Spec) -> Any:
         return {"model": Cnn, "optimizer": Adam, "dataset": Noise}[kind](**spec.parameters)
 
-    def images(self, spec: Spec) -> ImageData:
-        return self.data
+    def data(self, spec: Spec) -> Examples:
+        return self.examples
+
+    def baseline(self, recipe: Recipe) -> Baseline:
+        raise AssertionError("nothing here is trained on")
 
 
 def test_a_baseline_read_equals_the_one_trained(tmp_path: Path) -> None:
@@ -209,7 +212,7 @@ def test_a_baseline_read_equals_the_one_trained(tmp_path: Path) -> None:
     assert made.baseline_id == RECIPE.baseline_id
     assert made.sha256 == read.sha256 == weights_sha256(state(read.module))
     assert torch.equal(made.test_logits, read.test_logits)
-    assert torch.equal(read.test_logits, evaluate(read.module, Noise().data.test_images))
+    assert torch.equal(read.test_logits, evaluate(read.module, Noise().examples.test_inputs))
     assert not read.module.training
 
 
@@ -237,4 +240,35 @@ def test_changed_files_train_anew(tmp_path: Path) -> None:
     bench = Own()
     for bench.saved in ("first", "first", "second"):
         make_baseline(RECIPE, bench, tmp_path)
+    assert len(list(tmp_path.glob("cpu/*.safetensors"))) == 2
+
+
+class Store(Noise):
+    """Baselines under a folder."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__()
+        self.data_root = root
+
+    def baseline(self, recipe: Recipe) -> Baseline:
+        return make_baseline(recipe, self, self.data_root)
+
+
+def test_further_training_starts_from_the_first_one(tmp_path: Path) -> None:
+    bench, further = Store(tmp_path), RECIPE.model_copy(update={"further": {"epochs": 2, "lr_factor": 0.5}})
+    made = bench.baseline(further)
+    first = bench.baseline(RECIPE)
+    expected = train(
+        Cnn(width=2),
+        Adam(),
+        bench.examples,
+        Training(epochs=2, batch_size=16),
+        RECIPE.seed,
+        start=first.module.state_dict(),
+        lr_factor=0.5,
+    )
+    assert made.sha256 == weights_sha256(state(expected.module)) != first.sha256
+    assert made.baseline_id == further.baseline_id != RECIPE.baseline_id == first.baseline_id
+    assert further.start == RECIPE
+    assert RECIPE.start is None
     assert len(list(tmp_path.glob("cpu/*.safetensors"))) == 2

@@ -227,7 +227,7 @@ def test_everything_is_left_as_it_was(conv: nn.Sequential) -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, state(conv), strict=True))
     assert conv.training
     assert all(parameter.grad is None for parameter in conv.parameters())
-    assert not any(part._forward_pre_hooks for part in conv.modules())
+    assert not any(part._forward_pre_hooks or part._forward_hooks for part in conv.modules())
     assert torch.equal(random, torch.get_rng_state())
 
 

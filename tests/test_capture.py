@@ -42,7 +42,7 @@ def test_modes_buffers_and_hooks_are_left_as_they_were(pictures: Tensor) -> None
     gradients(module, pictures, torch.zeros(7, dtype=torch.long))
     assert [part.training for part in module] == [True, False, True, True, True, True]
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
-    assert not any(part._forward_pre_hooks for part in module.modules())
+    assert not any(part._forward_pre_hooks or part._forward_hooks for part in module.modules())
     assert all(parameter.grad is None for parameter in module.parameters())
 
 

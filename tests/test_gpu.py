@@ -27,13 +27,14 @@ def sweeps() -> list[str]:
 def test_a_cuda_tensor_is_coded_as_on_the_cpu(point: str, shape: tuple[int, ...]) -> None:
     """Fitting may add in another order, so scales differ in their last bits: rates are equal, errors within 1 %.
 
-    The two devices draw other random numbers, so that unbiased codes agree as two samples do.
+    The two devices draw other random numbers, so that codes that draw any agree as two samples do.
     """
     quantizer = plugins.catalog().quantizer(point)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     here, there = qbench.measure(quantizer, x), qbench.measure(quantizer, x.cuda())
     assert there.reconstruction.is_cuda
-    chance = 10 / math.sqrt(x.numel()) if quantizer.unbiased else 0.0
+    draws = qbench.measure(quantizer, x, seed=1).mse != here.mse
+    chance = 10 / math.sqrt(x.numel()) if draws else 0.0
     assert there.rate == pytest.approx(here.rate, rel=0.01 + chance)
     assert there.mse == pytest.approx(here.mse, rel=0.01 + chance)
     assert torch.equal(qbench.decode(there.payload), there.reconstruction.cpu())

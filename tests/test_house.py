@@ -3,6 +3,7 @@
 import ast
 import doctest
 import importlib
+import inspect
 import pkgutil
 import subprocess
 import sys
@@ -17,15 +18,27 @@ ROOT = Path(qbench.__file__).parent
 # Each module may import what stands above it, and nothing else of the package. One line, one floor.
 FLOORS = [
     ["errors"],
-    ["schema", "places", "packing", "quantities", "straight_through"],
+    ["schema", "places", "packing", "quantities", "allocation", "straight_through"],
     ["coders", "selection", "environment", "processes", "reporting"],
     ["message", "registry_rows", "migrations"],
     ["components", "registry_file"],
     ["hookspecs", "codec", "registry_exchange", "registry_sql", "fingerprint"],
     ["registry", "plugins", "quantizers", "models", "datasets", "optimizers"],
     ["measuring", "suite", "classifier", "metrics", "layers"],
-    ["training", "quantized_training", "decoder", "channel", "capture", "calibration", "transforms"],
-    ["baselines"],
+    [
+        "augmentation",
+        "costs",
+        "decoder",
+        "channel",
+        "capture",
+        "calibration",
+        "transforms",
+        "observers",
+        "sample_codes",
+    ],
+    ["activation_codes", "batches", "staged_code"],
+    ["training"],
+    ["baselines", "quantized_training", "saved_tensors"],
     ["workbench"],
     ["tracks"],
     ["builtin", "worker", "executors", "plan"],
@@ -45,6 +58,7 @@ NO_TORCH = (
     "environment",
     "registry",
     "quantities",
+    "allocation",
 )
 
 
@@ -117,8 +131,39 @@ def test_examples_in_docstrings_are_true(module: str) -> None:
     assert failures == 0
 
 
+def overridden(cls: type) -> set[str]:
+    """What a class of the package defines anew: a method or property that does something, or a value by either."""
+    found = set()
+    for base in cls.__mro__[1:]:
+        for name in vars(base).keys() & vars(cls).keys() if base.__module__.startswith("qbench") else ():
+            own, inherited = vars(cls)[name], vars(base)[name]
+            does = any(inspect.isroutine(one) or isinstance(one, property) for one in (own, inherited))
+            if does and not name.startswith("__") and not getattr(inherited, "__isabstractmethod__", False):
+                found.add(f"{base.__name__}.{name}")
+    return found
+
+
+@pytest.mark.parametrize("module", [name for name in modules() if not name.endswith("__main__")])
+def test_nothing_that_is_implemented_is_overridden(module: str) -> None:
+    classes = [value for value in vars(importlib.import_module(module)).values() if inspect.isclass(value)]
+    found = {cls.__name__: overridden(cls) for cls in classes if cls.__module__ == module}
+    assert {name: names for name, names in found.items() if names} == {}
+
+
+def test_an_override_is_noticed() -> None:
+    from qbench.components import Quantizer
+
+    class Claims(Quantizer):
+        unbiased = property(lambda self: True)
+
+        def suits(self, target, provides):
+            return True
+
+    assert overridden(Claims) == {"Quantizer.unbiased", "Quantizer.suits"}
+
+
 def test_classes_are_abstract_or_final() -> None:
-    """Nothing that is implemented is overridden: no class of the package has a concrete base in it."""
+    """No component has a concrete base in the package."""
     from qbench import plugins
 
     for entry in plugins.load(["all"]).entries.values():

@@ -6,7 +6,7 @@ import torch
 from scipy import special, stats
 
 from qbench.errors import InputError
-from qbench.metrics import accuracy, flips, kl, mcnemar
+from qbench.metrics import accuracy, bits_per_character, flips, kl, mcnemar
 
 
 def one_hot(*classes: int) -> torch.Tensor:
@@ -23,6 +23,26 @@ def test_accuracy_of_more_pictures_than_float32_counts() -> None:
     labels = torch.zeros(pictures, dtype=torch.int64)
     labels[-1] = 1
     assert accuracy(logits, labels) == (pictures - 1) / pictures
+
+
+@pytest.mark.parametrize("classes", [2, 3, 256])
+def test_equal_logits_cost_the_logarithm_of_the_classes(classes: int) -> None:
+    labels = torch.tensor([0, classes - 1])
+    found = bits_per_character(torch.full((2, classes), 7.5), labels)
+    assert found == pytest.approx(math.log2(classes), rel=1e-14)
+
+
+def test_bits_of_known_probabilities() -> None:
+    """P = 1/2, 1/4, 1/4 and labels 0, 0, 1, 2: (1 + 1 + 2 + 2) / 4 bits."""
+    logits = torch.tensor([[2.0, 1.0, 1.0]], dtype=torch.float64).expand(4, 3) * math.log(2)
+    assert bits_per_character(logits, torch.tensor([0, 0, 1, 2])) == pytest.approx(1.5, rel=1e-14)
+
+
+def test_bits_far_from_the_label_are_exact() -> None:
+    """A logit 60 ln 2 below the other costs log2(1 + 2^60) = 60 bits; float32 logits are within 2^-24 of that."""
+    logits = torch.tensor([[60 * math.log(2), 0.0]])
+    assert bits_per_character(logits, torch.tensor([1])) == pytest.approx(60, rel=2**-24)
+    assert not math.isfinite(bits_per_character(torch.tensor([[math.inf, 0.0]]), torch.tensor([0])))
 
 
 def test_flips_ignore_the_labels_and_the_scale() -> None:
@@ -67,5 +87,8 @@ def test_shapes_that_do_not_fit() -> None:
         accuracy(one_hot(0, 1), torch.zeros(3, dtype=torch.int64))
     with pytest.raises(InputError, match=r"not \[2, 3\] and \[1, 3\]"):
         flips(one_hot(0, 1), one_hot(0))
-    with pytest.raises(InputError, match="test set is empty"):
-        accuracy(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64))
+    with pytest.raises(InputError, match=r"shape \[2\] are needed, not \(1, 2\)"):
+        bits_per_character(one_hot(0, 1), torch.zeros(1, 2, dtype=torch.int64))
+    for share in (accuracy, bits_per_character):
+        with pytest.raises(InputError, match="test set is empty"):
+            share(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64))

@@ -361,6 +361,31 @@ runner.run(plan.Options(suite=sys.argv[1], registry=Path(sys.argv[2]), workers=2
 """
 
 
+def test_what_needs_a_model_that_cannot_be_trained_is_blocked(tmp_path: Path) -> None:
+    suite = tmp_path / "diverging.toml"
+    suite.write_text("""
+name = "diverging"
+version = 1
+[[grid]]
+track = "qat"
+target = "weight"
+quantizer = "uniform"
+model = "mlp(width=4,depth=1)"
+dataset = "digits"
+optimizer = "sgd(lr=1e30)"
+[grid.budget]
+training = { epochs = 1 }
+finetune = { epochs = 1 }
+""")
+    chosen = options(tmp_path, [], suite=str(suite))
+    planned = planning.make(chosen).cells[0]
+    assert [recipe.further is None for recipe in planned.recipes] == [True, False]
+    assert runner.run(chosen).statuses == {"blocked": 1}
+    error = rows(tmp_path / "r.duckdb")[0]["error"]
+    assert error.startswith("its baseline ended as blocked: its baseline ended as error")
+    assert "lower lr" in error
+
+
 def start(suite: str, registry: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", RUN, suite, str(registry)])
 

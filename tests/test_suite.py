@@ -85,11 +85,15 @@ def test_the_digest_covers_the_protocol_with_its_defaults(tmp_path: Path, catalo
     assert len({s.digests(catalog)["rate-distortion"] for s in changed} | {plain}) == 5
 
 
+TRAINED = ("float", "mixed-precision", "ptq", "qat", "saved-activations")
+
+
 @pytest.mark.parametrize(
     ("name", "tracks"),
     [
-        ("smoke", {"rate-distortion", "ptq", "qat", "lattice-scaling", "reference"}),
-        ("standard", {"rate-distortion", "ptq", "qat", "lattice-scaling"}),
+        ("smoke", {*TRAINED, "rate-distortion", "lattice-scaling", "reference"}),
+        ("standard", {*TRAINED, "rate-distortion", "lattice-scaling"}),
+        ("recipes", {"float"}),
         ("reference", {"reference"}),
         ("lattice-scaling", {"lattice-scaling"}),
     ],
@@ -273,3 +277,31 @@ def test_a_track_of_one_quantizer_takes_no_other(tmp_path: Path, catalog: plugin
         suite.expand(scan("uniform(bits=4)"), catalog)
     with pytest.raises(SuiteError, match=r"--quantizer uniform\(bits=4\) fits no grid"):
         suite.expand(scan("*"), catalog, ["uniform(bits=4)"])
+
+
+def test_a_model_and_data_of_another_kind_are_refused(tmp_path: Path, catalog: plugins.Catalog) -> None:
+    file = tmp_path / "mixed.toml"
+    file.write_text(
+        'name = "mixed"\nversion = 1\n[[grid]]\ntrack = "float"\ntarget = "weight"\n'
+        'model = ["mlp", "gpt"]\ndataset = "digits"\noptimizer = "adam"\n'
+    )
+    with pytest.raises(SuiteError, match=r"grid 1 \(float\): model gpt takes text, and digits is pictures"):
+        suite.expand(suite.parse(file), catalog)
+
+
+def test_the_standard_optimizers_have_rates_that_were_searched(catalog: plugins.Catalog) -> None:
+    """A recipe in ``standard`` is a point of ``recipes``, where every optimizer has as many."""
+    searched: dict[str, set[str]] = {}
+    for planned in suite.expand(suite.load("recipes", catalog), catalog):
+        searched.setdefault(str(planned.cell.model), set()).add(str(planned.cell.optimizer))
+    six = [
+        grid
+        for grid in suite.load("standard", catalog).grid
+        if grid.track == "float" and len(grid.optimizer) == 6
+    ]
+    assert len(six) == 2
+    for grid in six:
+        model = str(catalog.build("model", grid.model[0]).spec)
+        chosen = {str(catalog.build("optimizer", text).spec) for text in grid.optimizer}
+        assert len({text.partition("(")[0] for text in chosen}) == 6
+        assert chosen <= searched[model]

@@ -67,6 +67,10 @@ class RepeatsItself(Sound):
     sweep = ({}, {})
 
 
+class ClaimsForAParameterItLacks(Sound):
+    unbiased = {"dither": True}
+
+
 class GivesScalarsAnAxis(Sound):
     def decode(self, codes, codebook, shape):
         return super().decode(codes, codebook, shape if len(shape) else (1,))
@@ -246,6 +250,7 @@ class TeachesItself(Learned):
 FAULTS = {
     AimsNowhere: "description",
     RepeatsItself: "description",
+    ClaimsForAParameterItLacks: "description",
     GivesScalarsAnAxis: "shapes-and-dtypes",
     DividesByCountLessOne: "one-element",
     DividesByTheSpread: "constants",

@@ -7,35 +7,29 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from sklearn.datasets import load_digits
 from torch import nn
+from torch.nn import functional
 
+from qbench.augmentation import augmented
 from qbench.classifier import Classifier, autocast_dtype, evaluate, exact_kernels
-from qbench.components import ImageData, Model, Optimizer
+from qbench.components import Examples, Model, Optimizer
+from qbench.errors import ParameterError
 from qbench.models.cnn import Cnn
 from qbench.models.mlp import Mlp
 from qbench.optimizers.adam import Adam
 from qbench.optimizers.sgd import Sgd
-from qbench.training import Training, pictures_of, rate_factor, train
-
-
-@pytest.fixture(scope="module")
-def digits() -> ImageData:
-    found = load_digits()
-    images = torch.from_numpy(found.images * 15).to(torch.uint8).unsqueeze(1)
-    labels = torch.from_numpy(found.target).long()
-    test = torch.arange(len(labels)) % 5 == 0
-    return ImageData(images[~test], labels[~test], images[test], labels[test], classes=10)
+from qbench.schema import derived_seed
+from qbench.training import Training, rate_factor, train, training_examples
 
 
 @pytest.fixture
-def stripes() -> ImageData:
+def stripes() -> Examples:
     """Two classes that a linear layer separates: left or right half lit. The test pictures are absent."""
     labels = torch.arange(64) % 2
     images = torch.zeros(64, 1, 2, 2, dtype=torch.uint8)
     images[labels == 0, :, :, 0] = 200
     images[labels == 1, :, :, 1] = 200
-    return ImageData(images, labels, images[:0], labels[:0], classes=2)
+    return Examples(images, labels, images[:0], labels[:0], classes=2)
 
 
 class Linear(Model):
@@ -93,7 +87,7 @@ def hits(module: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> float
 
 @pytest.mark.parametrize("model", [Mlp(width=16, depth=2), Cnn(width=4), Dropping()], ids=str)
 def test_the_same_seed_gives_the_same_bits_and_leaves_the_random_state(
-    digits: ImageData, model: Model
+    digits: Examples, model: Model
 ) -> None:
     training = Training(epochs=2)
     torch.manual_seed(1)
@@ -107,19 +101,19 @@ def test_the_same_seed_gives_the_same_bits_and_leaves_the_random_state(
     assert weights(first.module) != weights(other.module)
 
 
-def test_test_pictures_play_no_part(digits: ImageData) -> None:
+def test_test_pictures_play_no_part(digits: Examples) -> None:
     model, training = Mlp(width=16, depth=2), Training(epochs=2)
-    blind = ImageData(digits.train_images, digits.train_labels, *torch.empty(2, 0), classes=10)
+    blind = Examples(digits.train_inputs, digits.train_labels, *torch.empty(2, 0), classes=10)
     seeing, unseeing = (train(model, Adam(), data, training, seed=0) for data in (digits, blind))
     assert weights(seeing.module) == weights(unseeing.module)
     assert seeing.metrics["validation_accuracy"] == unseeing.metrics["validation_accuracy"]
 
 
 @pytest.mark.parametrize(("model", "least"), [(Mlp(), 0.94), (Cnn(), 0.97)], ids=str)
-def test_the_default_recipe_learns_digits(digits: ImageData, model: Model, least: float) -> None:
+def test_the_default_recipe_learns_digits(digits: Examples, model: Model, least: float) -> None:
     """Seeds 0 to 2 reached 96.7 to 98.9 % (mlp) and 97.8 to 98.6 % (cnn) when the recipe was chosen."""
     trained = train(model, Adam(), digits, Training(), seed=0)
-    assert hits(trained.module, digits.test_images, digits.test_labels) > least
+    assert hits(trained.module, digits.test_inputs, digits.test_labels) > least
     assert trained.metrics["epochs"] == 15
 
 
@@ -128,7 +122,7 @@ def test_input_is_normalized_by_the_training_split() -> None:
     images = torch.randint(0, 256, (100, 3, 4, 4), dtype=torch.uint8, generator=generator)
     images[:, 1] //= 4
     images[:, 2] = 9
-    data = ImageData(images, torch.arange(100) % 2, images[:0], torch.empty(0), classes=2)
+    data = Examples(images, torch.arange(100) % 2, images[:0], torch.empty(0), classes=2)
     trained = train(Linear(), Sgd(), data, Training(epochs=1, validation=0, selection="last"), seed=0)
     assert isinstance(trained.module, Classifier)
     mean, std = images.double().mean((0, 2, 3)), images.double().std((0, 2, 3), correction=0)
@@ -137,15 +131,15 @@ def test_input_is_normalized_by_the_training_split() -> None:
     torch.testing.assert_close(trained.module.std.flatten().double(), std, rtol=1e-6, atol=0)
 
 
-def test_pictures_held_back_play_no_part_in_training(stripes: ImageData) -> None:
+def test_pictures_held_back_play_no_part_in_training(stripes: Examples) -> None:
     """A white picture moves the mean by (255 - 100) / 32 if it is one of 32 for training, else nothing."""
     training = Training(epochs=1, batch_size=8, validation=0.5, selection="last")
     plain = train(Linear(), Sgd(), stripes, training, seed=0)
     means = []
     for index in range(16):
-        images = stripes.train_images.clone()
+        images = stripes.train_inputs.clone()
         images[index] = 255
-        data = ImageData(images, stripes.train_labels, images[:0], stripes.test_labels, classes=2)
+        data = Examples(images, stripes.train_labels, images[:0], stripes.test_labels, classes=2)
         trained = train(Linear(), Sgd(), data, training, seed=0)
         means.append(float(trained.module.get_buffer("mean")))
         assert (weights(trained.module) == weights(plain.module)) == (means[-1] == 100)
@@ -153,7 +147,7 @@ def test_pictures_held_back_play_no_part_in_training(stripes: ImageData) -> None
 
 
 @pytest.mark.parametrize(("selection", "right"), [("validation", 1.0), ("last", 0.0)])
-def test_selection(stripes: ImageData, selection: Any, right: float) -> None:
+def test_selection(stripes: Examples, selection: Any, right: float) -> None:
     """32 pictures in batches of 8: two epochs of four steps go well, then the network is turned round."""
     training = Training(
         epochs=4, batch_size=8, validation=0.5, selection=selection, schedule="constant", warmup=0
@@ -161,10 +155,10 @@ def test_selection(stripes: ImageData, selection: Any, right: float) -> None:
     trained = train(Linear(), Wrecker(), stripes, training, seed=0)
     assert trained.metrics["validation_accuracy"][1:] == [1.0, 0.0, 0.0]
     assert trained.metrics["selected_epoch"] == (2 if selection == "validation" else 4)
-    assert hits(trained.module, stripes.train_images, stripes.train_labels) == right
+    assert hits(trained.module, stripes.train_inputs, stripes.train_labels) == right
 
 
-def test_patience_counts_epochs_without_a_better_accuracy(stripes: ImageData) -> None:
+def test_patience_counts_epochs_without_a_better_accuracy(stripes: Examples) -> None:
     training = Training(epochs=50, batch_size=8, validation=0.5, patience=3)
     seen: list[tuple[int, int, float | None]] = []
     trained = train(Linear(), Sgd(lr=1e-30), stripes, training, 0, progress=lambda *step: seen.append(step))
@@ -173,14 +167,14 @@ def test_patience_counts_epochs_without_a_better_accuracy(stripes: ImageData) ->
     assert trained.metrics["epochs"] == 4
 
 
-def test_without_validation(stripes: ImageData) -> None:
+def test_without_validation(stripes: Examples) -> None:
     trained = train(Linear(), Sgd(), stripes, Training(epochs=3, validation=0, selection="last"), seed=0)
     assert trained.metrics["validation_accuracy"] == []
     assert trained.metrics["selected_epoch"] == 3
 
 
 @pytest.mark.parametrize(("batch_size", "steps"), [(10, 3), (32, 1), (1000, 1)])
-def test_only_full_batches_count(stripes: ImageData, batch_size: int, steps: int) -> None:
+def test_only_full_batches_count(stripes: Examples, batch_size: int, steps: int) -> None:
     """32 pictures for training; a batch larger than that is all of them."""
     counted: list[int] = []
 
@@ -198,14 +192,14 @@ def test_only_full_batches_count(stripes: ImageData, batch_size: int, steps: int
     assert counted == [min(batch_size, 32)] * steps
 
 
-def test_divergence_is_an_error(stripes: ImageData) -> None:
+def test_divergence_is_an_error(stripes: Examples) -> None:
     diverging = Training(epochs=5, batch_size=8, warmup=0, schedule="constant")
     with pytest.raises(FloatingPointError, match=r"the loss of epoch [1-5] is (nan|inf); lower lr"):
         train(Mlp(width=8), Sgd(lr=1e20), stripes, diverging, seed=0)
 
 
-def test_a_share_that_holds_nothing_back(stripes: ImageData) -> None:
-    with pytest.raises(ValueError, match=r"validation=0.001 of 64 training pictures holds 0 back"):
+def test_a_share_that_holds_nothing_back(stripes: Examples) -> None:
+    with pytest.raises(ValueError, match=r"validation=0.001 of 64 training examples holds 0 back"):
         train(Linear(), Sgd(), stripes, Training(validation=0.001), seed=0)
 
 
@@ -272,7 +266,7 @@ def test_bfloat16_only_where_it_is_native(
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_the_same_bits_twice_on_a_gpu(digits: ImageData) -> None:
+def test_the_same_bits_twice_on_a_gpu(digits: Examples) -> None:
     before = torch.cuda.get_rng_state()
     first, second = (train(Cnn(), Adam(), digits, Training(epochs=3), 0, "cuda") for _ in range(2))
     assert torch.equal(torch.cuda.get_rng_state(), before)
@@ -280,16 +274,16 @@ def test_the_same_bits_twice_on_a_gpu(digits: ImageData) -> None:
     assert weights(states[0]) == weights(states[1])
 
 
-def test_training_starts_from_given_weights(digits: ImageData) -> None:
+def test_training_starts_from_given_weights(digits: Examples) -> None:
     """Steps too small to change a float32 leave them, the normalization of other pictures included."""
     model, tiny = Mlp(width=16, depth=2), Training(epochs=1)
     given = train(model, Adam(), digits, tiny, seed=1).module.state_dict()
-    darker = ImageData(digits.train_images // 2, digits.train_labels, *torch.empty(2, 0), classes=10)
+    darker = Examples(digits.train_inputs // 2, digits.train_labels, *torch.empty(2, 0), classes=10)
     found = train(model, Sgd(lr=1e-30), darker, tiny, seed=2, start=given).module.state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in given.items())
 
 
-def test_the_learning_rate_times_its_factor(digits: ImageData) -> None:
+def test_the_learning_rate_times_its_factor(digits: Examples) -> None:
     model, training = Mlp(width=16, depth=2), Training(epochs=1)
     half = train(model, Sgd(lr=0.5), digits, training, seed=1, lr_factor=0.25).module
     assert weights(half) == weights(train(model, Sgd(lr=0.125), digits, training, seed=1).module)
@@ -310,7 +304,7 @@ class Gained(nn.Module):
         return self.module(images) * self.gain
 
 
-def test_the_network_around_is_trained_and_what_it_adds_does_not_decay(digits: ImageData) -> None:
+def test_the_network_around_is_trained_and_what_it_adds_does_not_decay(digits: Examples) -> None:
     """A decay of 1000 times the rate of 1e-3 takes all of a weight away in every step, but for the last gradient."""
     training = Training(epochs=2, batch_size=129, schedule="constant", warmup=0)
     optimizer = Sgd(lr=1e-3, weight_decay=1000.0)
@@ -321,11 +315,77 @@ def test_the_network_around_is_trained_and_what_it_adds_does_not_decay(digits: I
     assert float(trained.module.get_parameter("network.1.weight").detach().abs().max()) < 0.01
 
 
-def test_pictures_of_are_those_that_are_shown(digits: ImageData) -> None:
+def test_training_examples_are_those_that_are_shown(digits: Examples) -> None:
     training = Training(epochs=3, batch_size=1, validation=0.5)
-    few = ImageData(digits.train_images[:12], digits.train_labels[:12], *torch.empty(2, 0), classes=10)
+    few = Examples(digits.train_inputs[:12], digits.train_labels[:12], *torch.empty(2, 0), classes=10)
     trained = train(Mlp(width=8, depth=0), Sgd(), few, training, seed=4, around=Gained).module
     assert isinstance(trained, Gained)
-    images, labels = pictures_of(few, training, seed=4)
+    images, labels = training_examples(few, training, seed=4)
     assert {x.numpy().tobytes() for x in trained.seen} == {x.numpy().tobytes() for x in images.unsqueeze(1)}
     assert len(images) == len(labels) == 6
+
+
+def test_pictures_are_cropped_and_flipped_in_every_step(digits: Examples) -> None:
+    """Every other step of an epoch shows other pieces; the order of the pictures is that of plain training."""
+    few = Examples(digits.train_inputs[:64], digits.train_labels[:64], *torch.empty(2, 0), classes=10)
+    shown = []
+    for crop, flip in ((0, False), (2, True)):
+        training = Training(epochs=2, batch_size=32, validation=0.5, crop=crop, flip=flip)
+        trained = train(Mlp(width=8, depth=0), Sgd(), few, training, seed=4, around=Gained).module
+        assert isinstance(trained, Gained)
+        shown.append(trained.seen)
+    plain, moved = shown
+    own = torch.Generator().manual_seed(derived_seed(4, "augmentation"))
+    for before, after in zip(plain, moved, strict=True):
+        assert torch.equal(after, augmented(before, own, crop=2, flip=True))
+    assert not torch.equal(plain[0], moved[0])
+
+
+def test_augmentation_draws_from_a_generator_of_its_own(digits: Examples) -> None:
+    """Pictures of one grey level are their own mirror images: training on them stays as it was, bit for bit."""
+    grey = digits.train_inputs.amax((1, 2, 3), keepdim=True).expand_as(digits.train_inputs) // 2
+    grey = grey + digits.train_labels.view(-1, 1, 1, 1).to(torch.uint8)
+    data = Examples(grey, digits.train_labels, *torch.empty(2, 0), classes=10)
+    plain, mirrored = (
+        train(Dropping(), Adam(), data, Training(epochs=2, flip=flip), seed=0) for flip in (False, True)
+    )
+    assert weights(plain.module) == weights(mirrored.module)
+
+
+@pytest.mark.parametrize("change", [{"crop": 1}, {"flip": True}])
+def test_text_is_neither_cropped_nor_flipped(change: dict[str, Any]) -> None:
+    text = torch.zeros(20, 4, dtype=torch.uint8)
+    data = Examples(text, text.long(), text, text.long(), classes=2)
+    with pytest.raises(ParameterError, match=r"change pictures, and these examples are text; set crop=0"):
+        train(Linear(), Sgd(), data, Training(**change), seed=0)
+
+
+def test_every_epoch_is_timed(stripes: Examples) -> None:
+    metrics = train(Linear(), Sgd(), stripes, Training(epochs=3, batch_size=8), seed=0).metrics
+    assert len(metrics["epoch_seconds"]) == 3
+    assert 0 < min(metrics["epoch_seconds"]) <= sum(metrics["epoch_seconds"]) <= metrics["seconds"]
+
+
+def test_the_last_epoch_is_noted_beside_the_one_kept(stripes: Examples) -> None:
+    """The network that is turned round after the second epoch is wrong about everything in the last one."""
+    data = Examples(stripes.train_inputs, stripes.train_labels, stripes.train_inputs, stripes.train_labels, 2)
+    training = Training(epochs=4, batch_size=8, validation=0.5, schedule="constant", warmup=0)
+    trained = train(Linear(), Wrecker(), data, training, seed=0)
+    assert trained.metrics["last_test_accuracy"] == 0
+    assert hits(trained.module, data.test_inputs, data.test_labels) == 1
+    assert train(Linear(), Sgd(), stripes, training, seed=0).metrics["last_test_accuracy"] is None
+
+
+def test_losses_of_a_network_that_does_not_learn(stripes: Examples) -> None:
+    """Both losses are those of the initial weights, the cross-entropy of all pictures held back or shown."""
+    training = Training(epochs=2, batch_size=16, validation=0.25, selection="last")
+    trained = train(Linear(), Sgd(lr=1e-30), stripes, training, seed=0)
+    inputs, labels = training_examples(stripes, training, seed=0)
+    shown = functional.cross_entropy(evaluate(trained.module, inputs), labels).item()
+    whole = functional.cross_entropy(
+        evaluate(trained.module, stripes.train_inputs), stripes.train_labels
+    ).item()
+    assert trained.metrics["training_loss"] == pytest.approx([shown] * 2, rel=1e-2)  # bfloat16 where native
+    assert trained.metrics["validation_loss"] == pytest.approx([4 * whole - 3 * shown] * 2, rel=1e-4)
+    assert trained.metrics["validation_predictions"] == 16
+    assert trained.metrics["epoch_examples"] == 48

@@ -20,6 +20,7 @@ COMMANDS = {
     "fetch": ("fetch", "Fetch and verify data sets."),
     "results": ("results", "List the results in a registry."),
     "show": ("show", "Show everything about one result."),
+    "recipes": ("recipes", "Choose the learning rate of every optimizer by validation accuracy."),
     "export": ("exchange", "Write a registry's results to a Parquet file."),
     "merge": ("exchange", "Take results over from other files."),
     "measure": ("measure", "Quantize the tensors of a safetensors file."),

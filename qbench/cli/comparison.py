@@ -2,87 +2,27 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from ..components import Kind
-from ..schema import Cell, Spec
+from ..schema import Spec
+from .headlines import Headline, Measured
+from .settings import written
 
 MANY = 24
 
 Label: TypeAlias = Callable[[Kind, Spec], str]
-
-
-@dataclass(frozen=True)
-class Headline:
-    """The quantities of a cell; ``aside`` stands in brackets. ``sign`` is -1 where less is better."""
-
-    metric: str
-    aside: str | None
-    says: str
-    sign: int = 1
-    reference: str | None = None
-    decimals: int = 2
-    aside_decimals: int = 2
-
-
-_HEADLINES = {
-    ("rate-distortion", "source"): Headline(
-        "sqnr_db", "gap_db", "SQNR in dB (dB above the limit of these bits)"
-    ),
-    ("rate-distortion", "weight"): Headline("sqnr_db", None, "SQNR in dB"),
-    ("rate-distortion", "activation"): Headline("sqnr_db", None, "SQNR in dB"),
-    ("rate-distortion", "gradient"): Headline(
-        "sqnr_db", "cosine", "SQNR in dB (cosine with the gradient)", aside_decimals=3
-    ),
-    **{
-        ("lattice-scaling", target): Headline(
-            "sqnr_db", "minima", "SQNR in dB at the best beta (certified minima)", aside_decimals=0
-        )
-        for target in ("source", "gradient")
-    },
-    ("qat", "weight"): Headline(
-        "accuracy",
-        "accuracy_drop",
-        "accuracy in % (points lost against float trained as long)",
-        reference="finetuned_accuracy",
-    ),
-    ("ptq", "weight"): Headline(
-        "accuracy", "accuracy_drop", "accuracy in % (points lost)", reference="baseline_accuracy"
-    ),
-}
-_KNOWN = (
-    Headline("accuracy", "accuracy_drop", "accuracy in % (points lost)", reference="baseline_accuracy"),
-    Headline("sqnr_db", None, "SQNR in dB"),
-    Headline("relative_mse", None, "mean squared error / mean square", sign=-1, decimals=5),
-    Headline("mse", None, "mean squared error", sign=-1, decimals=5),
-)
-
-
-def headline(track: str, target: str, metrics: Iterable[str]) -> Headline | None:
-    """What to show of a track: its own, else the first well-known quantity that was measured."""
-    own = _HEADLINES.get((track, target))
-    names = set(metrics)
-    return own or next((known for known in _KNOWN if known.metric in names), None)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A cell with its row of the registry: ``metrics`` by name, as ``{value, unit, n}``."""
-
-    cell: Cell
-    metrics: Mapping[str, Mapping[str, Any]]
-    rate_class: str = "fixed"
-
-    def value(self, name: str | None) -> float | None:
-        found = self.metrics.get(name or "", {}).get("value")
-        return None if found is None else float(found)
+Columns: TypeAlias = Mapping[tuple[str, str | None], str]  # headers by cell and data set tested on
 
 
 @dataclass
 class Point:
-    """A line of a table: a quantizer's means over seeds, per column."""
+    """A line of a table: means over seeds, per column.
+
+    ``weight_rate`` where activations and weights are quantized; ``second`` stands in brackets behind ``aside``.
+    """
 
     label: str
     method: str
@@ -92,36 +32,78 @@ class Point:
     aside: dict[str, float] = field(default_factory=dict)
     front: set[str] = field(default_factory=set)
     deficit: float = 0.0
+    weight_rate: dict[str, float] = field(default_factory=dict)
+    second: dict[str, float] = field(default_factory=dict)
 
     @property
     def bits(self) -> float:
-        return math.fsum(self.rate.values()) / len(self.rate) if self.rate else math.inf
+        return _mean(list(self.rate.values())) if self.rate else math.inf
+
+    @property
+    def weight_bits(self) -> float:
+        return _mean(list(self.weight_rate.values())) if self.weight_rate else 0.0
+
+    def no_more_bits(self, other: "Point", column: str) -> bool:
+        """Whether it takes no more than the other, of weights and of activations."""
+        return self.rate.get(column, math.inf) <= other.rate.get(column, math.inf) and self.weight_rate.get(
+            column, 0.0
+        ) <= other.weight_rate.get(column, 0.0)
 
 
-def points_of(
-    group: Sequence[Measured], chosen: Headline, columns: Mapping[str, str], label: Label
-) -> list[Point]:
-    cells: dict[tuple[str, str, str], dict[str, list[Measured]]] = defaultdict(lambda: defaultdict(list))
+def points_of(group: Sequence[Measured], chosen: Headline, columns: Columns, label: Label) -> list[Point]:
+    """A line for each quantizer and each setting that lines name, fixed length first, then by bits and label."""
+    lines: dict[tuple[str, str, str], dict[str, list[Measured]]] = defaultdict(lambda: defaultdict(list))
+    differing = [name for name in chosen.in_row if len({str(one.cell.budget.get(name)) for one in group}) > 1]
     for one in group:
-        quantizer = one.cell.quantizer
-        assert quantizer is not None
-        cells[label("quantizer", quantizer), quantizer.name, one.rate_class][
-            columns[one.cell.cell_id]
-        ].append(one)
+        text = _line_label(one, chosen, differing, label)
+        method = one.cell.quantizer.name if one.cell.quantizer else text
+        lines[text, method, one.rate_class][columns[one.cell.cell_id, one.tested]].append(one)
     points = []
-    for key, by_column in cells.items():
+    for key, by_column in lines.items():
         point = Point(*key)
         for column, seeds in by_column.items():
-            for into, name in (
-                (point.rate, "rate"),
-                (point.value, chosen.metric),
-                (point.aside, chosen.aside),
-            ):
+            for into, name in _quantities(point, chosen):
                 values = [v for v in (one.value(name) for one in seeds) if v is not None]
                 if values:
-                    into[column] = math.fsum(values) / len(values)
+                    into[column] = _mean(values)
         points.append(point)
-    return sorted(points, key=lambda point: (point.rate_class != "fixed", point.bits, point.label))
+    return sorted(points, key=lambda p: (p.rate_class != "fixed", p.weight_bits, p.bits, p.label))
+
+
+def _quantities(point: Point, chosen: Headline) -> list[tuple[dict[str, float], str | None]]:
+    return [
+        *((point.weight_rate if name == "weight_rate" else point.rate, name) for _, name in chosen.rates),
+        (point.value, chosen.metric),
+        (point.aside, chosen.aside),
+        (point.second, chosen.second),
+    ]
+
+
+def _line_label(one: Measured, chosen: Headline, differing: Sequence[str], label: Label) -> str:
+    """The quantizer, or the model and its optimizer where there is none; and the settings in which lines differ."""
+    cell = one.cell
+    parts = [str(cell.budget[name]) for name in chosen.always if name in cell.budget]
+    if cell.quantizer is None:
+        parts += [label("model", cell.model)] if cell.model else []
+        parts += [label("optimizer", cell.optimizer)] if cell.optimizer else []
+    else:
+        parts.append(label("quantizer", cell.quantizer if chosen.own_bits else _without_bits(cell.quantizer)))
+    settings = {name: cell.budget.get(name) for name in differing if name not in chosen.always}
+    return ", ".join([*parts, *spoken(settings, label)])
+
+
+def _without_bits(spec: Spec) -> Spec:
+    return Spec(name=spec.name, parameters={k: v for k, v in spec.parameters.items() if k != "bits"})
+
+
+def spoken(settings: Mapping[str, object], label: Label) -> list[str]:
+    """Settings of budgets; a quantizer of weights is written as briefly as others are."""
+    others = {name: value for name, value in settings.items() if name != "weights"}
+    if "weights" not in settings:
+        return written(others)
+    named = settings["weights"]
+    weights = "float32" if named is None else label("quantizer", Spec.parse(str(named)))
+    return [f"weights {weights}", *written(others)]
 
 
 def mark_front(points: Sequence[Point], sign: int) -> None:
@@ -134,7 +116,7 @@ def mark_front(points: Sequence[Point], sign: int) -> None:
                 for other in points
                 if other.rate_class == point.rate_class
                 and column in other.value
-                and other.rate.get(column, math.inf) <= point.rate.get(column, math.inf)
+                and other.no_more_bits(point, column)
             ]
             behind.append(max(rivals) - sign * value)
             if behind[-1] == 0:
@@ -152,14 +134,18 @@ def worth_showing(points: Sequence[Point]) -> list[Point]:
     return [point for point in points if point.front or best[point.method] is point]
 
 
-def references(group: Sequence[Measured], chosen: Headline, columns: Mapping[str, str]) -> dict[str, float]:
+def references(group: Sequence[Measured], chosen: Headline, columns: Columns) -> dict[str, float]:
     """The float model's value per column."""
     found: dict[str, list[float]] = defaultdict(list)
     for one in group:
         value = one.value(chosen.reference)
         if value is not None:
-            found[columns[one.cell.cell_id]].append(value)
-    return {column: math.fsum(values) / len(values) for column, values in found.items()}
+            found[columns[one.cell.cell_id, one.tested]].append(value)
+    return {column: _mean(values) for column, values in found.items()}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
 
 
 def alike(points: Sequence[Point], columns: Sequence[str]) -> list[list[str]]:

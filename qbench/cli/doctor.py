@@ -149,7 +149,7 @@ def _plugins() -> Iterator[Finding]:
 
 def _data() -> Iterator[Finding]:
     from .. import plugins
-    from ..components import Images
+    from ..components import Stored
 
     root = data_root()
     source = DATA_VARIABLE if os.environ.get(DATA_VARIABLE) else "default place"
@@ -159,7 +159,7 @@ def _data() -> Iterator[Finding]:
     )
     for name in catalog.names("dataset"):
         dataset = catalog.build("dataset", name)
-        if isinstance(dataset, Images):
+        if isinstance(dataset, Stored):
             yield _dataset(dataset, root)
 
 

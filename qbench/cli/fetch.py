@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from .. import plugins
-from ..components import Images
+from ..components import Stored
 from ..errors import DataError
 from ..fetching import bytes_below
 from ..places import data_root
@@ -38,15 +38,15 @@ def fetch_command(names: Sequence[str]) -> None:
         screen.say(f"{dataset.name}: fetched {size_text(dataset.download_bytes)} into {root}")
 
 
-def _images(name: str) -> Images:
+def _images(name: str) -> Stored:
     dataset = plugins.catalog().build("dataset", name)
-    if not isinstance(dataset, Images):
+    if not isinstance(dataset, Stored):
         raise DataError(f"{name} is drawn from a random number generator; there is nothing to fetch")
     return dataset
 
 
 @contextmanager
-def _watched(dataset: Images, root: Path, report: Report) -> Iterator[None]:
+def _watched(dataset: Stored, root: Path, report: Report) -> Iterator[None]:
     """Report the growth of the folder twice a second."""
     ended, before = threading.Event(), bytes_below(root)
 

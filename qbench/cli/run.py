@@ -20,7 +20,7 @@ from ..runner import Summary
 from ..schema import Spec
 from ..tracks.lattice_verdict import FEWEST_CELLS, decide_l1
 from . import INTERRUPTED, interrupts, reference, rendering, summary
-from .comparison import Measured
+from .headlines import Measured
 from .labels import Labels
 from .options import json_option, run_options
 from .rendering import BAD, DOUBTFUL, GOOD, QUIET, Screen
@@ -84,6 +84,7 @@ def _plan_row(plan: Plan, planned: PlannedCell) -> dict[str, Any]:
         "target": cell.target,
         **{kind: None if spec is None else str(spec) for kind, spec in specs.items()},
         "seed": cell.seed,
+        "budget": cell.budget,
         "device": plan.device_kind,
         "state": planned.state,
         "reason": planned.reason or None,
@@ -161,6 +162,8 @@ def show_tables(
         for row in rows
         if row["status"] == "ok" and row["cell_id"] in cells
     ]
+    order = {cell_id: number for number, cell_id in enumerate(cells)}
+    found.sort(key=lambda one: order[one.cell.cell_id])
     kinds: tuple[Kind, ...] = ("quantizer", "model", "dataset", "optimizer")
     labels = {
         kind: Labels(plan.catalog, kind, [spec for cell in cells.values() if (spec := getattr(cell, kind))])

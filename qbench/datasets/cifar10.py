@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..components import ImageData
+from ..components import Examples
 from ..places import DATA_VARIABLE
 from .downloads import Download
 from .torchvision_images import TorchvisionImages
@@ -67,7 +67,7 @@ class Cifar10(TorchvisionImages):
             part.replace(place / name)
         archive.unlink()
 
-    def read(self, root: Path) -> ImageData:
+    def read(self, root: Path) -> Examples:
         found, md5s = self._find(root), self._md5s()
         unpacked = ((name, (self.place(root) / name).read_bytes()) for name in md5s)
         files = _members(found, md5s) if found.name == self._archive().name else unpacked
@@ -76,7 +76,7 @@ class Cifar10(TorchvisionImages):
             [batches[name] for name, _ in part]
             for part in (self.source().train_list, self.source().test_list)
         )
-        return ImageData(*_joined(train), *_joined(test), classes=CLASSES)
+        return Examples(*_joined(train), *_joined(test), classes=CLASSES)
 
     def _archive(self) -> Download:
         theirs = self.source()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from ..components import ImageData, Images
+from ..components import Examples, Images
 
 TEST_EVERY = 5
 
@@ -27,7 +27,7 @@ class Digits(Images):
     def fetch(self, root: Path) -> None:
         return None
 
-    def load(self, root: Path) -> ImageData:
+    def load(self, root: Path) -> Examples:
         from sklearn.datasets import load_digits  # costs a second to import, and only this data set needs it
 
         digits = load_digits()
@@ -35,6 +35,6 @@ class Digits(Images):
         labels = torch.from_numpy(digits.target).long()
         order = labels.argsort(stable=True)
         test = torch.arange(len(order)) % TEST_EVERY == 0
-        return ImageData(
+        return Examples(
             images[order[~test]], labels[order[~test]], images[order[test]], labels[order[test]], classes=10
         )

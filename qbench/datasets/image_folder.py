@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..components import ImageData, Images, Parameters, UserData
+from ..components import Examples, Images, Parameters, UserData
 from ..errors import DataError
 from ..places import CACHE_VARIABLE, DATA_VARIABLE, cache_root
 from ..schema import digest
@@ -68,7 +68,7 @@ class ImageFolder(Images, UserData):
             raise self._failed(error) from error
         return content
 
-    def load(self, root: Path) -> ImageData:
+    def load(self, root: Path) -> Examples:
         files = self._files(root)
         try:
             with _lock():
@@ -78,7 +78,7 @@ class ImageFolder(Images, UserData):
         except OSError as error:
             raise self._failed(error) from error
         labels = [torch.tensor([label for _, label in samples]) for samples in files.parts]
-        return ImageData(images["train"], labels[0], images["test"], labels[1], classes=len(files.classes))
+        return Examples(images["train"], labels[0], images["test"], labels[1], classes=len(files.classes))
 
     def _files(self, root: Path) -> PictureFiles:
         try:

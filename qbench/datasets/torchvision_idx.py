@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..components import ImageData
+from ..components import Examples
 from ..errors import DataError
 from ..places import DATA_VARIABLE
 from .downloads import Download
@@ -72,12 +72,12 @@ class TorchvisionIdx(TorchvisionImages):
             root, (unpacked, lambda: file.problem(unpacked)), (packed, lambda: packed_problem(download))
         )
 
-    def read(self, root: Path) -> ImageData:
+    def read(self, root: Path) -> Examples:
         with tempfile.TemporaryDirectory(prefix="qbench-") as view:
             self._link(root, Path(view))
             train, test = (self.part(Path(view), train) for train in (True, False))
         self._verify(root, *train, *test)
-        return ImageData(train[0].unsqueeze(1), train[1], test[0].unsqueeze(1), test[1], classes=CLASSES)
+        return Examples(train[0].unsqueeze(1), train[1], test[0].unsqueeze(1), test[1], classes=CLASSES)
 
     def _link(self, root: Path, view: Path) -> None:
         raw = self.place(view)

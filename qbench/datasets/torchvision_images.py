@@ -11,7 +11,7 @@ from zipfile import BadZipFile
 
 from filelock import FileLock
 
-from ..components import ImageData, Images
+from ..components import Examples, Images
 from ..errors import DataError
 from .downloads import LOCK_TIMEOUT, one_line
 
@@ -66,7 +66,7 @@ class TorchvisionImages(Images):
         """
 
     @abstractmethod
-    def read(self, root: Path) -> ImageData:
+    def read(self, root: Path) -> Examples:
         """Read everything; raises ``UNREADABLE`` or DataError."""
 
     def first_whole(self, root: Path, *candidates: tuple[Path, Callable[[], str | None]]) -> Path:
@@ -105,7 +105,7 @@ class TorchvisionImages(Images):
         except OSError as error:
             raise DataError(f"cannot fetch {self.name}: {one_line(error)}; {self.by_hand(root)}") from error
 
-    def load(self, root: Path) -> ImageData:
+    def load(self, root: Path) -> Examples:
         try:
             return self.read(root)
         except UNREADABLE as error:

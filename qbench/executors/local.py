@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -196,6 +196,11 @@ def _own_bytes(process: psutil.Process) -> int:
     return int(getattr(memory, "uss", memory.rss))
 
 
+def _is_blocked(task: Task, ended: Mapping[str, "Finished"]) -> bool:
+    before = None if task.after is None else ended.get(task.after)
+    return before is not None and before.status is not Status.OK
+
+
 class LocalPool:
     """A fixed number of workers and, in a run of more than a few seconds, one spare."""
 
@@ -251,13 +256,12 @@ class LocalPool:
             yield None
 
     def _hand_out(self, waiting: list[Task], ended: dict[str, Finished]) -> Iterator[Finished]:
-        for task in [
-            task for task in waiting if task.after in ended and ended[task.after].status is not Status.OK
-        ]:
+        while task := next((task for task in waiting if _is_blocked(task, ended)), None):
             waiting.remove(task)
             first = ended[str(task.after)]
-            error = f"its baseline ended as {first.status}: {first.error}"
-            yield Finished(task, Status.BLOCKED, clean_traceback(error), None, datetime.now(UTC), 0.0)
+            error = clean_traceback(f"its baseline ended as {first.status}: {first.error}")
+            ended[task.key] = Finished(task, Status.BLOCKED, error, None, datetime.now(UTC), 0.0)
+            yield ended[task.key]
         busy = sum(worker.state == "busy" for worker in self.workers)
         pending = {task.key for task in waiting} | {worker.task.key for worker in self.workers if worker.task}
         for worker in [worker for worker in self.workers if worker.state == "idle"][: self.size - busy]:

@@ -36,7 +36,7 @@ class AlexNet(Model):
 
     Parameters = AlexNetParameters
 
-    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         from torchvision.models import alexnet
 
         channels, height, width = shape

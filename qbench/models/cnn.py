@@ -25,7 +25,7 @@ class Cnn(Model):
 
     Parameters = CnnParameters
 
-    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         """As :meth:`qbench.components.Model.build`.
 
         Raises:

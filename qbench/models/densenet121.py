@@ -31,7 +31,7 @@ class DenseNet121(Model):
 
     Parameters = DenseNet121Parameters
 
-    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         """As :meth:`qbench.components.Model.build`.
 
         Raises:

@@ -30,7 +30,7 @@ class GoogLeNet(Model):
 
     Parameters = GoogLeNetParameters
 
-    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         """As :meth:`qbench.components.Model.build`.
 
         Raises:

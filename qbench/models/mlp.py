@@ -25,7 +25,7 @@ class Mlp(Model):
 
     Parameters = MlpParameters
 
-    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         layers: list[nn.Module] = [nn.Flatten()]
         features = shape[0] * shape[1] * shape[2]
         for _ in range(self.parameters.depth):

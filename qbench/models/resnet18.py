@@ -28,7 +28,7 @@ class ResNet18(Model):
 
     Parameters = ResNet18Parameters
 
-    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         from torchvision.models import resnet18
 
         network = small_form(resnet18, "conv1", "fc", shape[0], classes, self.parameters.width)

@@ -40,7 +40,7 @@ class Vit(Model):
 
     Parameters = VitParameters
 
-    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         """As :meth:`qbench.components.Model.build`.
 
         Raises:
@@ -67,7 +67,7 @@ class Vit(Model):
         return network
 
 
-def _patch(shape: tuple[int, int, int], most: int) -> int:
+def _patch(shape: tuple[int, ...], most: int) -> int:
     side = min(most, shape[1] // 4)
     if shape[1] != shape[2] or side < 1 or shape[1] % side:
         raise ParameterError(

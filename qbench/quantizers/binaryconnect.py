@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..components import Context, Parameters, Quantizer, Trainable
+from ..components import Constrained, Context, Parameters, Quantizer, Trainable
 from ..message import Message, Stream
 from ..straight_through import straight_through
 from .reading import values
@@ -23,7 +23,7 @@ class BinaryConnectParameters(Parameters):
 
 
 @final
-class BinaryConnect(Quantizer, Trainable):
+class BinaryConnect(Quantizer, Trainable, Constrained):
     """``x^ = s b``, b = +1 or -1; deterministic: b = sign(x), sign(0) = 1; stochastic: +1 with probability p.
 
     ``p = clip((x / s + 1) / 2, 0, 1)``, the hard sigmoid, so E[x^] = x where |x| <= s: everywhere for scale=max. The
@@ -31,8 +31,8 @@ class BinaryConnect(Quantizer, Trainable):
     [0.5, 1). As a code that is far from x, so s is fitted unless told otherwise; the mean magnitude is the sign's s of
     least squared error. The codebook is ``scale``, float32, of no dimensions; none for scale=unit.
 
-    In training the gradient passes as it is, ``dx^/dx = 1``, and ``dx^/ds = b``. After each update the trainer clips
-    the real weights, to [-1, 1] in the paper.
+    In training the gradient passes as it is, ``dx^/dx = 1``, and ``dx^/ds = b``. After each update the real weights
+    are clipped to [-s, s], beyond which they would grow and change nothing.
 
     Reference: Courbariaux, Bengio & David 2015, "BinaryConnect: Training Deep Neural Networks with Binary
     Weights during Propagations", eq. 1 to 3 and algorithm 1.
@@ -67,6 +67,10 @@ class BinaryConnect(Quantizer, Trainable):
             value = self.decode(codes, codebook, x.shape)
         scale = self._scale(codebook, x.device)
         return straight_through(x + _signs(codes).reshape(x.shape) * (scale - scale.detach()), value)
+
+    def project(self, x: Tensor, codebook: Message) -> Tensor:
+        scale = self._scale(codebook, x.device).detach().abs()
+        return torch.minimum(torch.maximum(x, -scale), scale)
 
     def _scale(self, codebook: Message, device: torch.device) -> Tensor:
         return torch.ones((), device=device) if self.parameters.scale == "unit" else values(codebook, "scale")

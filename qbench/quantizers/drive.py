@@ -64,10 +64,7 @@ class Drive(Quantizer):
     Parameters = DriveParameters
     version = 2
     sweep = ({"bits": 1}, {"bits": 1, "scale": "least-squares"}, {"bits": 2}, {"bits": 4})
-
-    @property
-    def unbiased(self) -> bool:  # type: ignore[override]
-        return bool(self.parameters.scale == "unbiased" and self.parameters.rotations == 2)
+    unbiased = {"scale": "unbiased", "rotations": 2}
 
     def fit(self, x: Tensor, *, context: Context) -> Message:
         return {}

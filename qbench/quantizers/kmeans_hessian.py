@@ -12,7 +12,7 @@ from ..components import Context, Parameters, Quantizer
 from ..errors import InputError
 from ..message import Message, Stream
 from .reading import values
-from .scalar_codebook import BINS, companded, look_up, nearest, optimal_means
+from .scalar_codebook import BINS, BINS_OF_MANY, companded, look_up, nearest, optimal_means
 
 _NEGLIGIBLE = 2.0**-40
 
@@ -74,7 +74,7 @@ def weighted_optimal(x: Tensor, weights: Tensor, count: int) -> Tensor:
     """The ``count`` levels of least weighted squared error for ``x``, ascending, [count], float64, on the CPU.
 
     Weights are non-negative, of the shape of x; below 2^-40 of their sum they count as 0. Exact where at
-    most 4096 distinct values have a weight; beyond that exact on 4096 bins, then improved by Lloyd's iteration.
+    most 4096 distinct values have a weight; beyond that exact on 1024 bins, then improved by Lloyd's iteration.
     """
     ordered, order = x.reshape(-1).cpu().double().sort(stable=True)
     mass = weights.reshape(-1).cpu().double()[order]
@@ -89,7 +89,7 @@ def weighted_optimal(x: Tensor, weights: Tensor, count: int) -> Tensor:
         return _levels(
             *_collected(ordered, mass, torch.unique_consecutive(ordered, return_inverse=True)[1]), count
         )
-    bins = nearest(ordered[None], companded(_equal_shares(ordered, mass)[None], BINS))[0]
+    bins = nearest(ordered[None], companded(_equal_shares(ordered, mass)[None], BINS_OF_MANY))[0]
     return _lloyd(ordered, mass, _levels(*_collected(ordered, mass, bins), count))
 
 

@@ -26,7 +26,7 @@ from .vectors import blocks, unblocked
 # The leading 64 bits of the fractional parts of the square roots of 2, 3 and 5; a signed byte a dimension.
 GENERIC_OFFSET = bytes.fromhex("6a09e667f3bcc908bb67ae8584caa73b3c6ef372fe94f82b")
 _CHUNK_VECTORS = 2**15
-_FIT_VECTORS = 8192
+_FIT_VECTORS, _ROUGH_FIT_VECTORS = 4096, 1024
 _FIT_ENTRIES = 2**27
 _TRIALS = 64  # about the nearest points that overload=shrink takes for a vector
 _SEEDS = 2**31
@@ -119,7 +119,7 @@ class NestedLattice(Quantizer):
     ``coder="rans"`` codes the indices, and what expand and best-of-k send, with their own frequencies: log2(m)
     bits per element where m is no power of two, and less where codewords are not equally likely.
 
-    ``beta="auto"`` is the beta of least squared error on at most 8192 vectors (fewer for a long search), on
+    ``beta="auto"`` is the beta of least squared error on at most 4096 vectors (fewer for a long search), on
     a grid over the whole range in steps of 2^(1/4), then of 2^(1/16) around the best; for best-of-k the k
     betas, chosen greedily and exchanged one by one while that helps. It does not weigh the rate.
 
@@ -258,7 +258,9 @@ class NestedLattice(Quantizer):
         least = 0.5 / (EXPANSIONS[-1] if self.parameters.overload == "expand" else 1)
         nearest = self.parameters.overload == "nearest"
         searched = self._code.size if nearest else _TRIALS * self._code.lattice.cosets
-        rough = self._least_error(sample[: _FIT_ENTRIES // 4 // searched], _grid(sample, least))
+        rough = self._least_error(
+            sample[: min(_ROUGH_FIT_VECTORS, _FIT_ENTRIES // 4 // searched)], _grid(sample, least)
+        )
         return self._least_error(
             sample[: _FIT_ENTRIES // searched], [rough * 2 ** (k / 16) for k in range(-3, 4)]
         )

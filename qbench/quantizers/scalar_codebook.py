@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 Floats = NDArray[np.float64]
 
 BINS = 4096
+BINS_OF_MANY = 1024
 
 
 def nearest(rows: Tensor, levels: Tensor) -> Tensor:
@@ -61,10 +62,13 @@ def lloyd(ordered: Tensor, levels: Tensor, iterations: int) -> Tensor:
 
     Reference: Lloyd 1982, "Least Squares Quantization in PCM", method I.
     """
-    sums = pad(ordered.cumsum(1), (1, 0))
+    sums, last = pad(ordered.cumsum(1), (1, 0)), None
     for _ in range(iterations):
         thresholds = (levels[:, 1:] + levels[:, :-1]) / 2
         inner = torch.searchsorted(ordered, thresholds.contiguous())
+        if last is not None and torch.equal(inner, last):
+            break
+        last = inner
         ends = pad(pad(inner, (1, 0)), (0, 1), value=ordered.shape[1])
         counts = ends.diff(dim=1)
         means = sums.gather(1, ends).diff(dim=1) / counts.clamp(min=1)
@@ -75,7 +79,7 @@ def lloyd(ordered: Tensor, levels: Tensor, iterations: int) -> Tensor:
 def optimal(values: Tensor, count: int) -> Tensor:
     """The ``count`` levels of least mean squared error for ``values``, ascending, [count], float64.
 
-    Exact where at most 4096 distinct values occur; beyond that exact on 4096 bins of :func:`companded` width,
+    Exact where at most 4096 distinct values occur; beyond that exact on 1024 bins of :func:`companded` width,
     then improved by Lloyd's iteration on the values themselves. Levels left over repeat the last.
 
     Reference: Bruce 1965, "Optimum Quantization"; divide and conquer as in Wu 1991, "Optimal Quantization by
@@ -93,9 +97,9 @@ def optimal(values: Tensor, count: int) -> Tensor:
 
 
 def _binned(ordered: Tensor) -> tuple[Tensor, Tensor]:
-    bins = nearest(ordered, companded(ordered, BINS))[0]
-    weights = torch.bincount(bins, minlength=BINS)
-    sums = torch.bincount(bins, ordered[0], minlength=BINS)
+    bins = nearest(ordered, companded(ordered, BINS_OF_MANY))[0]
+    weights = torch.bincount(bins, minlength=BINS_OF_MANY)
+    sums = torch.bincount(bins, ordered[0], minlength=BINS_OF_MANY)
     used = weights > 0
     return sums[used] / weights[used], weights[used]
 

@@ -31,7 +31,7 @@ class StochasticRounding(Quantizer):
 
     name = "stochastic-rounding"
     reference = "Gupta et al. 2015, section 3 (arXiv:1502.02551)"
-    targets = ("source", "weight", "gradient")
+    targets = ("source", "weight", "activation", "gradient")
     Parameters = StochasticRoundingParameters
     sweep = tuple({"bits": b} for b in (2, 3, 4, 8))
     unbiased = True

@@ -46,11 +46,7 @@ class TernGrad(Quantizer):
         {"bucket_size": 4096, "coder": "elias"},
         {"bucket_size": 512, "coder": "rans"},
     )
-
-    @property
-    def unbiased(self) -> bool:  # type: ignore[override]
-        """Whether nothing is clipped."""
-        return self.parameters.clip is None
+    unbiased = {"clip": None}
 
     def fit(self, x: Tensor, *, context: Context) -> Message:
         return {}

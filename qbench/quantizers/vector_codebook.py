@@ -13,8 +13,8 @@ CodebookDtype = Literal["float16", "float32"]
 
 TRAINING_VECTORS = 2**17
 _SEEDING_VECTORS = 2**13
-_ITERATIONS = 25
-_VISITS = 2**21
+_ITERATIONS = 15
+_VISITS = 2**20
 _CHUNK_ENTRIES = 2**19
 _JOINT_VECTORS = 2**15
 _RIDGE = 1e-3
@@ -33,7 +33,7 @@ def stored(codebook: Tensor, dtype: CodebookDtype, device: torch.device) -> Tens
 def k_means(vectors: Tensor, count: int, generator: torch.Generator, limit: int = TRAINING_VECTORS) -> Tensor:
     """``count`` codewords of small mean squared error for vectors [n, d] on the CPU; [count, d], float32.
 
-    From at most ``limit`` of the vectors, equally spaced: Lloyd's iteration, at most 25 times (200 where there are
+    From at most ``limit`` of the vectors, equally spaced: Lloyd's iteration, at most 15 times (60 where there are
     few), from greedy k-means++; in one dimension the optimum. Codewords repeat where there are fewer distinct
     vectors; they are zeros where there are none.
 
@@ -47,7 +47,7 @@ def k_means(vectors: Tensor, count: int, generator: torch.Generator, limit: int 
         return optimal(vectors, count).float()[:, None]
     codebook = _seeds(strided(vectors, max(_SEEDING_VECTORS, 4 * count)), count, generator)
     last = None
-    for _ in range(max(_ITERATIONS, min(_VISITS // len(vectors), 8 * _ITERATIONS))):
+    for _ in range(max(_ITERATIONS, min(_VISITS // len(vectors), 4 * _ITERATIONS))):
         codes = nearest(vectors, codebook)
         if last is not None and torch.equal(codes, last):
             break
@@ -157,6 +157,20 @@ def _argmin(rows: Tensor) -> Tensor:
     return torch.from_numpy(rows.numpy().argmin(1)) if rows.device.type == "cpu" else rows.argmin(1)
 
 
+def _least(rows: Tensor, count: int) -> Tensor:
+    """Where the ``count`` least of each row are, ascending, [n, count]; on the CPU the rows are lost.
+
+    There every minimum is found and taken out, which is several times as fast as a selection.
+    """
+    if rows.device.type != "cpu":
+        return rows.topk(count, dim=1, largest=False).indices
+    found = []
+    for _ in range(count):
+        found.append(_argmin(rows))
+        rows.scatter_(1, found[-1][:, None], torch.inf)
+    return torch.stack(found, 1)
+
+
 def summed(codes: Tensor, codebooks: Tensor) -> Tensor:
     """``sum over m of codebooks[m, codes[:, m]]``, [n, d], for codes [n, M] and codebooks [M, k, d]."""
     total = codebooks.new_zeros(len(codes), codebooks.shape[2])
@@ -196,9 +210,9 @@ def _beam(vectors: Tensor, codebooks: Tensor, width: int) -> tuple[Tensor, Tenso
         torch.zeros(len(vectors), 1, 0, dtype=torch.long, device=vectors.device),
     )
     for codebook in codebooks:
-        errors = residuals.square().sum(2, keepdim=True) + codebook.square().sum(1)
-        errors = errors.sub_(residuals @ codebook.T, alpha=2).flatten(1)
-        kept = errors.topk(min(width, errors.shape[1]), dim=1, largest=False).indices
+        errors = torch.addmm(codebook.square().sum(1) / 2, residuals.flatten(0, 1), codebook.T, alpha=-1)
+        errors = errors.view(len(vectors), -1, count).add_(residuals.square().sum(2, keepdim=True) / 2)
+        kept = _least(errors.flatten(1), min(width, errors.shape[1] * count))
         parent, code = kept // count, kept % count
         paths = torch.cat([_chosen(paths, parent), code[:, :, None]], 2)
         residuals = _chosen(residuals, parent) - codebook[code]

@@ -36,6 +36,12 @@ def description(subject: Subject) -> str | None:
     specs = [str(kind(**point)) for point in kind.sweep]
     if not specs or len(set(specs)) < len(specs):
         subject.fail(f"sweep holds {len(specs)} points, {len(set(specs))} distinct", "give distinct ones")
+    fields = set(kind.Parameters.model_fields)
+    if not isinstance(kind.unbiased, bool) and not set(kind.unbiased) <= fields:
+        unknown = sorted(set(kind.unbiased) - fields)
+        subject.fail(
+            f"unbiased names {unknown}, no parameters of it", f"it has {', '.join(sorted(fields)) or 'none'}"
+        )
     if not kind.Parameters.model_config.get("frozen"):
         subject.fail("its Parameters can be changed", "derive them from qbench.Parameters")
     text = str(quantizer.spec)
@@ -211,7 +217,7 @@ def not_below_the_limit(subject: Subject) -> None:
 
 def unbiased(subject: Subject) -> None:
     """E[x^] = x: over 300 messages, sums of 16 errors, plain and towards zero, are within 5 standard errors of 0."""
-    if not subject.quantizer.unbiased:
+    if not subject.quantizer.is_unbiased:
         raise NotApplicable("it does not claim to be unbiased")
     x = subject.gaussian(_BLOCK, _BLOCK)
     coder, context = Code(subject.quantizer), subject.context(x)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..components import Quantizer
 from ..measuring import Coded, Distortion, code, fit
+from ..sample_codes import alone, together
 from ..schema import derived_seed
 from ..workbench import Workbench
 
@@ -46,20 +47,11 @@ def code_activations(
     for name, inputs in scored.items():
         generator = torch.Generator(inputs.device).manual_seed(derived_seed(seed, name))
         pictures = max(1, fit_elements // inputs[0].numel())
-        codebook = fit(quantizer, _together(calibration[name][:pictures]), generator=generator)
-        coded = [code(quantizer, _one(x), generator=generator, codebook=codebook) for x in inputs]
+        codebook = fit(quantizer, together(calibration[name][:pictures]), generator=generator)
+        coded = [code(quantizer, alone(x), generator=generator, codebook=codebook) for x in inputs]
         found.append((name, inputs, coded))
     decoded = iter(bench.decode([one.payload for _, _, coded in found for one in coded]))
     return [
         CodedActivation(name, x, coded, torch.stack([next(decoded).reshape(x.shape[1:]) for _ in coded]))
         for name, x, coded in found
     ]
-
-
-def _one(x: Tensor) -> Tensor:
-    return x if x.dim() > 2 else x.reshape(1, -1)
-
-
-def _together(x: Tensor) -> Tensor:
-    """Pictures [n, channels, ...] as [channels, n, ...], features [n, ...] as one channel."""
-    return x.movedim(1, 0) if x.dim() > 3 else x.reshape(1, -1)

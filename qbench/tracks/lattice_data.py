@@ -47,11 +47,11 @@ def gradient_vectors(
 ) -> Vectors:
     """Gradients of a trained model over some training pictures; vectors of all layers in random order."""
     baseline = bench.baseline(recipe)
-    images, generator = baseline.images, torch.Generator().manual_seed(derived_seed("gradients", cell.seed))
+    images, generator = baseline.data, torch.Generator().manual_seed(derived_seed("gradients", cell.seed))
     rows = torch.randperm(len(images.train_labels), generator=generator)[:pictures].to(
         images.train_labels.device
     )
-    found = capture.gradients(baseline.module, images.train_images[rows], images.train_labels[rows])
+    found = capture.gradients(baseline.module, images.train_inputs[rows], images.train_labels[rows])
     layers = [vectors for gradient in found.values() if len(vectors := _unit(gradient, n))]
     if not layers:
         raise InputError("every gradient is zero; train for fewer epochs, or take more pictures")

@@ -1,117 +1,206 @@
-"""Post-training quantization: a trained model with quantized weights against the same model in float32."""
+"""Post-training quantization: a trained model with quantized weights and activations against the same in float32."""
 
-import math
-from collections.abc import Sequence
-from typing import Literal, final
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal, final
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from ..calibration import Calibration
 from ..classifier import evaluate
-from ..components import ImageData, Parameters, Quantizer, Track, Transform
-from ..errors import InputError, SuiteError
+from ..components import Examples, Kind, Quantizer, Track, Transform
+from ..errors import InputError
 from ..layers import Weight, weight_tensors
-from ..metrics import accuracy, flips, kl, mcnemar
-from ..schema import Cell, Fact, Measurement, Outcome, Recipe, Spec, derived_seed
+from ..sample_codes import ActivationCode
+from ..schema import Cell, Fact, Measurement, Outcome, Recipe, Spec
 from ..training import Training
 from ..workbench import Workbench
+from .calibrated import (
+    calibration_facts,
+    calibration_of,
+    calibration_pictures,
+    calibration_seconds,
+    example_facts,
+)
+from .coders import cell_quantizers
+from .efficiency import EFFICIENCY_FACTS, efficiency
+from .quantized_inputs import (
+    InputParameters,
+    QuantizedInputs,
+    coding_facts,
+    computing,
+    rates_of,
+    static_nbytes,
+)
+from .scores import distortion_of, quality, size_of
+from .transfer import transfer, transfer_data
 from .transformed import stored, transformed
-from .weights import CodedWeight, code_weights, rate_class, total
+from .weights import CodedWeight, code_weights, rate_class
+
+# seconds to quantize a network of the width in suite standard and test it, on one core: on 10,000 pictures of 28 x 28,
+# gpt on the text of english
+_SECONDS = {"mlp": 0.5, "cnn": 6.0, "alexnet": 20.0, "vit": 20.0, "gpt": 1.5, "resnet18": 30.0}
+_OTHER_SECONDS = 100.0
 
 
-class PtqParameters(Parameters):
+class PtqParameters(InputParameters):
     """The budget: how the float model is trained and changed, which of its layers are quantized, with what data."""
 
     training: Training = Field(Training(), description="recipe of the float model")
     first_last: Literal["quantize", "keep"] = Field(
         "quantize", description="what happens to the first and last layer"
     )
-    calibration: int = Field(256, ge=1, le=2**20, description="training pictures for what needs any")
+    calibration: int = Field(256, ge=1, le=2**20, description="training examples for what needs any")
     transforms: list[str] = Field([], description="specifications of transforms, in the order of their use")
+    transfer: str | None = Field(
+        None, description="another data set to test on, with the same shape and classes"
+    )
+    weights: str | None = Field(
+        None, description="quantizer of the weights, for target=activation; None leaves them in float32"
+    )
 
 
 @final
 class Ptq(Track):
-    """Weights only: each weight tensor is coded with its own codebook and decoded elsewhere.
+    """Weights alone, or the inputs of layers with or without weights, of a network that is trained already.
 
-    A quantizer that needs importance, gram or loss gets those of ``calibration`` training pictures, layer by layer
-    in forward order (:mod:`qbench.calibration`); weights that these pictures do not reach stay in float32. Transforms
-    change the network before or after its weights are quantized.
+    - target=weight: each weight tensor is coded with its own codebook and decoded elsewhere. A quantizer that needs
+      importance, gram or loss gets those of ``calibration`` training examples, layer by layer in forward order
+      (:mod:`qbench.calibration`); weights that these do not reach stay in float32.
+    - target=activation: the input of every layer that has a weight is coded and decoded in place, each sample, a
+      picture or one position of a text, a message of its own; of pictures the first layer's is left out, which is the
+      8-bit picture itself. ``weights`` names what weights are coded with before. static: codebooks are fitted to the
+      inputs that calibration examples cause in the network with quantized weights; dynamic: to each sample.
 
-    ``rate`` = 8 bytes / elements over the quantized weights; ``model_rate`` counts all that must be stored,
-    float32 leftovers included, per parameter; it and ``coverage`` are of the network as it is stored, transformed.
+    Transforms change the network before or after its weights are quantized. first_last=keep leaves the first and the
+    last layer's weights and inputs in float32; embeddings always are, and the first layer of a network of text is the
+    one that comes after them.
+
+    ``rate`` = 8 bytes / elements over what the target says; dynamic codebooks count in it, static ones in
+    ``stored_bytes``. With target=activation that of the weights is ``weight_rate``, and ``sqnr_db``, ``cosine`` and
+    ``entropy_rate`` are of the first 64 samples of the test. ``model_rate``, the effective bits of the whole model,
+    counts all that must be stored, float32 leftovers included, per parameter; it and ``coverage`` are of the network as
+    it is stored, transformed. ``bops``, ``effective_bits`` and ``energy`` (:mod:`qbench.tracks.efficiency`) take the
+    bits of the layers' codes, 8 for the first layer's picture with target=activation, and 32 for what stays in float.
+
     ``accuracy_drop`` is in percentage points, ``kl`` goes from the untouched float model's softmax to the
-    quantized one's. ``lost`` and ``gained`` are pictures that only the float or only the quantized model gets right.
+    quantized one's. ``lost`` and ``gained`` are predictions that only the float or only the quantized model gets right.
     """
 
     name = "ptq"
     reference = "Nagel et al., A white paper on neural network quantization, 2021, section 3"
-    version = 1
-    targets = ("weight",)
+    version = 2
+    targets = ("weight", "activation")
     provides = frozenset({"importance", "gram", "loss"})
+    specified: ClassVar[Mapping[str, Kind]] = {
+        "transforms": "transform",
+        "weights": "quantizer",
+        "transfer": "dataset",
+    }
     Parameters = PtqParameters
 
     def baseline(self, cell: Cell) -> Recipe:
         return Recipe.of(cell, self.parameters.training.model_dump(mode="json"))
 
     def estimate(self, cell: Cell) -> float:
+        seconds = _SECONDS.get(cell.model.name, _OTHER_SECONDS) if cell.model is not None else 0.0
         if cell.dataset is not None and cell.dataset.name == "digits":
-            return 0.1
-        return 0.5 if cell.model is not None and cell.model.name == "mlp" else 6.0
+            seconds /= 30
+        if cell.target == "activation":
+            seconds *= 3 if self.parameters.mode == "static" else 20
+        return max(0.2, seconds)
 
     def run(self, cell: Cell, bench: Workbench) -> Outcome:
-        if cell.quantizer is None:
-            raise SuiteError("a cell of track 'ptq' lacks a quantizer; name one in its grid")
+        quantizers = cell_quantizers(self, cell, self.parameters.weights, bench)
         recipe = self.baseline(cell)
         baseline = bench.baseline(recipe)
-        float_logits, data = baseline.test_logits, baseline.images
-        quantizer = bench.quantizer(cell.quantizer)
+        float_logits, data = baseline.test_logits, baseline.data
         transforms = [bench.build("transform", Spec.parse(text)) for text in self.parameters.transforms]
+        transfer_data(self.parameters.transfer, data, bench)
         bench.loaded()
         images, labels = calibration_pictures(data, self.parameters.calibration, cell.seed)
         network = transformed(baseline.module, transforms, images)
-        chosen = chosen_weights(network, self.parameters.first_last)
-        calibration = _calibration(quantizer, network, images, labels)
-        quantized = code_weights(quantizer, chosen, cell.seed, bench, calibration)
-        if not quantized:
-            raise InputError(f"the calibration pictures reach none of {len(chosen)} weights of {cell.model}")
+        transferred = self._transfer("baseline_", baseline.module, data, bench)
+        calibration, chosen, quantized = self._weights(quantizers, network, (images, labels), cell, bench)
         with stored(network, quantized, transforms, images) as module:
-            logits = evaluate(module, data.test_images)
-            size = size_of(baseline.module, module, quantized)
+            inputs = self._inputs(quantizers, module, images, cell.seed)
+            with computing(inputs, module) as codes:
+                logits = evaluate(module, data.test_inputs)
+            with computing(inputs, module):
+                transferred |= self._transfer("", module, data, bench)
+            size = size_of(baseline.module, module, quantized, static_nbytes(codes))
+            costs = efficiency(baseline.module, module, data.test_inputs, quantized, codes)
+        found = {**size, **(distortion_of(quantized) if quantized else {})}
         return Outcome(
             measurements={
                 **quality(float_logits, logits, data.test_labels),
-                **size,
-                **distortion_of(quantized),
-                **_calibration_seconds(calibration),
+                **(of_weights(found) | rates_of(codes) if inputs else found),
+                **costs,
+                **transferred,
+                **calibration_seconds(
+                    calibration.seconds if calibration else None, inputs.seconds if inputs else None
+                ),
             },
             facts={
-                **self._facts(quantized),
-                **_calibration_facts(calibration, chosen, quantized),
+                **self._facts(quantized, codes),
+                **calibration_facts(calibration, chosen, [q.weight for q in quantized]),
                 **_transform_facts(transforms),
-                **_picture_facts(calibration, transforms, len(images)),
+                **({} if inputs is None else inputs.facts() | coding_facts(codes)),
+                **_picture_facts(calibration, inputs, transforms, images),
             },
             baseline_id=recipe.baseline_id,
             baseline_sha256=baseline.sha256,
         )
 
-    def _facts(self, quantized: Sequence[CodedWeight]) -> dict[str, Fact]:
+    def _weights(
+        self,
+        quantizers: Mapping[Literal["weight", "activation"], Quantizer],
+        network: nn.Module,
+        examples: tuple[Tensor, Tensor],
+        cell: Cell,
+        bench: Workbench,
+    ) -> tuple[Calibration | None, list[Weight], list[CodedWeight]]:
+        quantizer = quantizers.get("weight")
+        if quantizer is None:
+            return None, [], []
+        chosen = chosen_weights(network, self.parameters.first_last)
+        calibration = calibration_of(quantizer, network, *examples)
+        quantized = code_weights(quantizer, chosen, cell.seed, bench, calibration)
+        if not quantized:
+            raise InputError(f"the calibration pictures reach none of {len(chosen)} weights of {cell.model}")
+        return calibration, chosen, quantized
+
+    def _inputs(
+        self,
+        quantizers: Mapping[Literal["weight", "activation"], Quantizer],
+        module: nn.Module,
+        images: Tensor,
+        seed: int,
+    ) -> QuantizedInputs | None:
+        if "activation" not in quantizers:
+            return None
+        return QuantizedInputs.calibrated(
+            quantizers["activation"], module, images, self.parameters, self.parameters.first_last, seed
+        )
+
+    def _transfer(
+        self, prefix: str, module: nn.Module, data: Examples, bench: Workbench
+    ) -> dict[str, Measurement]:
+        return transfer(self.parameters.transfer, {prefix: module}, data, bench)
+
+    def _facts(
+        self, quantized: Sequence[CodedWeight], codes: Mapping[str, ActivationCode]
+    ) -> dict[str, Fact]:
+        coded = any(code.coded for code in codes.values())
         return {
             "first_last": self.parameters.first_last,
             "execution": "simulated",
-            "rate_class": rate_class([q.coded for q in quantized]),
+            **EFFICIENCY_FACTS,
+            "rate_class": "coded" if coded else rate_class([q.coded for q in quantized]),
             "selection": self.parameters.training.selection,
             "tensors": len(quantized),
+            **({"weights": self.parameters.weights or "float32"} if codes else {}),
         }
-
-
-def calibration_pictures(data: ImageData, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Random training pictures and their labels, at most ``count``; the same ones on every device."""
-    generator = torch.Generator().manual_seed(derived_seed(seed, "calibration"))
-    rows = torch.randperm(len(data.train_labels), generator=generator)[:count].to(data.train_labels.device)
-    return data.train_images[rows], data.train_labels[rows]
 
 
 def chosen_weights(module: nn.Module, first_last: Literal["quantize", "keep"]) -> list[Weight]:
@@ -127,80 +216,10 @@ def chosen_weights(module: nn.Module, first_last: Literal["quantize", "keep"]) -
     return chosen
 
 
-def _calibration(
-    quantizer: Quantizer, network: nn.Module, images: Tensor, labels: Tensor
-) -> Calibration | None:
-    needs = frozenset[str]().union(*(part.needs for part in quantizer.parts()))
-    return Calibration(network, images, labels, needs) if needs else None
-
-
-def quality(float_logits: Tensor, logits: Tensor, labels: Tensor) -> dict[str, Measurement]:
-    pictures = len(labels)
-    before, after = 100 * accuracy(float_logits, labels), 100 * accuracy(logits, labels)
-    test = mcnemar(float_logits, logits, labels)
-    return {
-        "baseline_accuracy": Measurement(value=before, unit="%", n=pictures),
-        "accuracy": Measurement(value=after, unit="%", n=pictures),
-        "accuracy_drop": Measurement(value=before - after, unit="%", n=pictures),
-        "flips": Measurement(value=100 * flips(float_logits, logits), unit="%", n=pictures),
-        "kl": Measurement(value=_finite(kl(float_logits, logits)), unit="nat", n=pictures),
-        "lost": Measurement(value=test.only_first, unit="pictures", n=pictures),
-        "gained": Measurement(value=test.only_second, unit="pictures", n=pictures),
-    }
-
-
-def _nbytes(module: nn.Module) -> int:
-    """Bytes of everything a copy of the model needs: parameters and buffers, shared ones once."""
-    tensors = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
-    return sum(tensor.nbytes for tensor in tensors.values())
-
-
-def size_of(
-    original: nn.Module, module: nn.Module, quantized: Sequence[CodedWeight]
-) -> dict[str, Measurement]:
-    """``original``: the untouched float model; ``module``: what is stored, its quantized weights in float."""
-    replaced = sum(q.weight.parameter.nbytes for q in quantized)
-    code_bytes = sum(q.coded.nbytes for q in quantized)
-    elements = sum(q.weight.parameter.numel() for q in quantized)
-    parameters = sum(parameter.numel() for parameter in module.parameters())
-    stored_bytes = _nbytes(module) - replaced + code_bytes
-    entropy_bits = sum(q.coded.entropy_bits for q in quantized)
-    seconds = [q.seconds for q in quantized]
-    return {
-        "rate": Measurement(value=8 * code_bytes / elements, unit="bit/element", n=len(quantized)),
-        "entropy_rate": Measurement(value=entropy_bits / elements, unit="bit/element", n=len(quantized)),
-        "model_rate": Measurement(value=8 * stored_bytes / parameters, unit="bit/element"),
-        "stored_bytes": Measurement(value=stored_bytes, unit="B"),
-        "float_bytes": Measurement(value=_nbytes(original), unit="B"),
-        "coverage": Measurement(value=elements / parameters, unit="1"),
-        "quantize_seconds": Measurement(value=math.fsum(seconds), unit="s", n=len(seconds), timing=True),
-    }
-
-
-def distortion_of(quantized: Sequence[CodedWeight]) -> dict[str, Measurement]:
-    found = total([q.distortion for q in quantized])
-    return {
-        "sqnr_db": Measurement(value=_finite(found.sqnr_db), unit="dB", n=len(quantized)),
-        "cosine": Measurement(value=found.cosine, unit="1", n=len(quantized)),
-    }
-
-
-def _calibration_seconds(calibration: Calibration | None) -> dict[str, Measurement]:
-    if calibration is None:
-        return {}
-    return {"calibration_seconds": Measurement(value=calibration.seconds, unit="s", timing=True)}
-
-
-def _calibration_facts(
-    calibration: Calibration | None, chosen: Sequence[Weight], quantized: Sequence[CodedWeight]
-) -> dict[str, Fact]:
-    """What was calibrated, and the weights that stay in float32 for want of it."""
-    done = {q.weight.name for q in quantized}
-    left = [weight.name for weight in chosen if weight.name not in done]
-    return {
-        "calibration": " ".join(sorted(calibration.needs)) if calibration else "none",
-        **({"uncalibrated": " ".join(left)} if left else {}),
-    }
+def of_weights(found: Mapping[str, Measurement]) -> dict[str, Measurement]:
+    """The measurements of weights in a cell whose target is activations."""
+    own = ("rate", "entropy_rate", "sqnr_db", "cosine")
+    return {f"weight_{name}" if name in own else name: value for name, value in found.items()}
 
 
 def _transform_facts(transforms: Sequence[Transform]) -> dict[str, Fact]:
@@ -208,11 +227,13 @@ def _transform_facts(transforms: Sequence[Transform]) -> dict[str, Fact]:
 
 
 def _picture_facts(
-    calibration: Calibration | None, transforms: Sequence[Transform], count: int
+    calibration: Calibration | None,
+    inputs: QuantizedInputs | None,
+    transforms: Sequence[Transform],
+    images: Tensor,
 ) -> dict[str, Fact]:
-    looked = calibration is not None or any(transform.calibrated for transform in transforms)
-    return {"calibration_pictures": count} if looked else {}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    """Which training examples were looked at, if any were."""
+    observed = inputs is not None and inputs.codebooks is not None
+    if calibration is None and not observed and not any(transform.calibrated for transform in transforms):
+        return {}
+    return example_facts(images)

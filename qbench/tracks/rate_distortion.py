@@ -70,8 +70,8 @@ class RateDistortion(Track):
     def estimate(self, cell: Cell) -> float:
         if cell.target == "source":
             values: int = self.parameters.elements * self.parameters.draws + self.parameters.fit_elements
-            return 0.3 + 2e-6 * values
-        return 1.0
+            return 0.1 + 1e-6 * values
+        return 0.8
 
     def run(self, cell: Cell, bench: Workbench) -> Outcome:
         if cell.target == "source":

@@ -24,7 +24,7 @@ _CALIBRATION_PICTURES = 256
 def weights(quantizer: Quantizer, baseline: Baseline, pictures: int, seed: int, bench: Workbench) -> Outcome:
     """Every weight tensor with a codebook of its own; dot products with the inputs that test pictures cause."""
     found = code_weights(quantizer, weight_tensors(baseline.module), seed, bench)
-    inputs = capture.activations(baseline.module, baseline.images.test_images[:pictures])
+    inputs = capture.activations(baseline.module, baseline.data.test_inputs[:pictures])
     dots = []
     for part in found:
         name = part.weight.name
@@ -43,10 +43,10 @@ def activations(
     Raises:
         InputError: the network has one layer only.
     """
-    data = baseline.images
-    order = _permutation(len(data.train_images), "calibration", seed)[:_CALIBRATION_PICTURES]
-    calibration = capture.activations(baseline.module, data.train_images[order])
-    scored = capture.activations(baseline.module, data.test_images[:pictures])
+    data = baseline.data
+    order = _permutation(len(data.train_inputs), "calibration", seed)[:_CALIBRATION_PICTURES]
+    calibration = capture.activations(baseline.module, data.train_inputs[order])
+    scored = capture.activations(baseline.module, data.test_inputs[:pictures])
     hidden = dict(list(scored.items())[1:])
     if not hidden:
         raise InputError("a network of one layer has no activations to code; name a deeper model")
@@ -62,13 +62,13 @@ def gradients(
     quantizer: Quantizer, baseline: Baseline, batches: int, batch_size: int, seed: int, bench: Workbench
 ) -> Outcome:
     """Of minibatches at the trained weights: every weight's gradient is a message with its own codebook."""
-    data = baseline.images
-    order = _permutation(len(data.train_images), "gradients", seed)
+    data = baseline.data
+    order = _permutation(len(data.train_inputs), "gradients", seed)
     kinds = {weight.name: weight.kind for weight in weight_tensors(baseline.module)}
     found = []
     for number in range(batches):
         rows = order[number * batch_size : (number + 1) * batch_size]
-        tensors = capture.gradients(baseline.module, data.train_images[rows], data.train_labels[rows])
+        tensors = capture.gradients(baseline.module, data.train_inputs[rows], data.train_labels[rows])
         sent = [Weight(name, nn.Parameter(x), kinds[name]) for name, x in tensors.items()]
         found += code_weights(quantizer, sent, derived_seed(seed, number), bench)
     return _outcome([part.distortion for part in found], [[part.coded] for part in found], [])

@@ -116,8 +116,8 @@ def write(root: Path, files: dict[str, bytes]) -> Path:
 def assert_equals_torchvision(root: Path, theirs_root: Path) -> None:
     data = Cifar10().load(root)
     for images, labels, train in (
-        (data.train_images, data.train_labels, True),
-        (data.test_images, data.test_labels, False),
+        (data.train_inputs, data.train_labels, True),
+        (data.test_inputs, data.test_labels, False),
     ):
         with warnings.catch_warnings(action="ignore"):  # numpy dislikes an align that is no bool
             theirs = CIFAR10(theirs_root, train=train)
@@ -142,9 +142,9 @@ def test_batches_equal_torchvisions(tmp_path, small, no_network):
 def test_shapes_and_types(tmp_path, small):
     write(tmp_path, BATCHES)
     data = Cifar10().load(tmp_path)
-    assert data.train_images.shape == (5 * COUNT, 3, 32, 32)
-    assert data.test_images.shape == (COUNT, 3, 32, 32)
-    assert data.train_images.dtype == data.test_images.dtype == torch.uint8
+    assert data.train_inputs.shape == (5 * COUNT, 3, 32, 32)
+    assert data.test_inputs.shape == (COUNT, 3, 32, 32)
+    assert data.train_inputs.dtype == data.test_inputs.dtype == torch.uint8
     assert data.train_labels.dtype == data.test_labels.dtype == torch.int64
     assert (data.shape, data.classes) == ((3, 32, 32), 10)
 
@@ -156,7 +156,7 @@ def test_a_picture_is_three_planes_row_by_row(tmp_path, small, monkeypatch):
     monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", md5(content)]])
     write(tmp_path, {**BATCHES, "test_batch": content})
     data = Cifar10().load(tmp_path)
-    assert data.test_images.nonzero().tolist() == [[0, 0, 1, 2]]
+    assert data.test_inputs.nonzero().tolist() == [[0, 0, 1, 2]]
     assert data.test_labels.tolist() == [7]
 
 
@@ -165,7 +165,7 @@ def test_batches_of_python_3(tmp_path, small, monkeypatch):
     content = pickle.dumps({"labels": [3], "data": images}, protocol=4)
     monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", md5(content)]])
     write(tmp_path, {**BATCHES, "test_batch": content})
-    assert torch.equal(Cifar10().load(tmp_path).test_images.flatten(1), torch.from_numpy(images))
+    assert torch.equal(Cifar10().load(tmp_path).test_inputs.flatten(1), torch.from_numpy(images))
 
 
 def test_the_archive_loads_without_writing(tmp_path, small, no_network):

@@ -17,17 +17,17 @@ def test_shapes_and_types(tmp_path):
     data = Digits().load(tmp_path)
     assert data.shape == (1, 8, 8)
     assert data.classes == 10
-    assert data.train_images.shape == (1437, 1, 8, 8)
-    assert data.test_images.shape == (360, 1, 8, 8)
+    assert data.train_inputs.shape == (1437, 1, 8, 8)
+    assert data.test_inputs.shape == (360, 1, 8, 8)
     assert data.train_labels.shape == (1437,)
     assert data.test_labels.shape == (360,)
-    assert data.train_images.dtype == data.test_images.dtype == torch.uint8
+    assert data.train_inputs.dtype == data.test_inputs.dtype == torch.uint8
     assert data.train_labels.dtype == data.test_labels.dtype == torch.int64
 
 
 def test_every_picture_is_in_one_part_with_its_own_label(tmp_path):
     data, original = Digits().load(tmp_path), load_digits()
-    images = torch.cat([data.train_images, data.test_images]).flatten(1).numpy().astype(int)
+    images = torch.cat([data.train_inputs, data.test_inputs]).flatten(1).numpy().astype(int)
     labels = torch.cat([data.train_labels, data.test_labels]).numpy()
     ours = np.column_stack([images, labels])
     theirs = np.column_stack([original.data.astype(int) * 15, original.target])
@@ -45,5 +45,5 @@ def test_test_pictures_are_a_fifth_of_every_class(tmp_path):
 def test_the_split_is_the_one_described(tmp_path):
     data, original = Digits().load(tmp_path), load_digits()
     zeros = original.images[original.target == 0]
-    ours = data.test_images[data.test_labels == 0].squeeze(1)
+    ours = data.test_inputs[data.test_labels == 0].squeeze(1)
     assert torch.equal(ours, torch.from_numpy(zeros[::5] * 15).to(torch.uint8))

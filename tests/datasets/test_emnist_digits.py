@@ -76,11 +76,11 @@ def write(root: Path, files: dict[str, bytes]) -> Path:
 def assert_upright(root: Path) -> None:
     data = EmnistDigits().load(root)
     images, labels = upright()
-    assert torch.equal(data.train_images.squeeze(1), torch.from_numpy(images[:TRAIN]))
-    assert torch.equal(data.test_images.squeeze(1), torch.from_numpy(images[TRAIN:]))
+    assert torch.equal(data.train_inputs.squeeze(1), torch.from_numpy(images[:TRAIN]))
+    assert torch.equal(data.test_inputs.squeeze(1), torch.from_numpy(images[TRAIN:]))
     assert torch.equal(data.train_labels, torch.from_numpy(labels[:TRAIN]).long())
     assert torch.equal(data.test_labels, torch.from_numpy(labels[TRAIN:]).long())
-    assert data.train_images.is_contiguous()
+    assert data.train_inputs.is_contiguous()
     assert (data.shape, data.classes) == ((1, 28, 28), 10)
 
 
@@ -108,9 +108,9 @@ def test_full_size(tmp_path, no_network):
             opened.truncate(file.length)
     assert EmnistDigits().missing(tmp_path) is None
     data = EmnistDigits().load(tmp_path)
-    assert data.train_images.shape == (240000, 1, 28, 28)
-    assert data.test_images.shape == (40000, 1, 28, 28)
-    assert data.train_images.dtype == torch.uint8
+    assert data.train_inputs.shape == (240000, 1, 28, 28)
+    assert data.test_inputs.shape == (40000, 1, 28, 28)
+    assert data.train_inputs.dtype == torch.uint8
     assert data.test_labels.dtype == torch.int64
 
 

@@ -37,21 +37,21 @@ def test_packed_files_load_without_network_and_without_writing(fashion_mnist_roo
     assert dataset.missing(fashion_mnist_root) is None
     data = dataset.load(fashion_mnist_root)
     assert sorted(raw.iterdir()) == before
-    assert data.train_images.shape == (60000, 1, 28, 28)
-    assert data.test_images.shape == (10000, 1, 28, 28)
-    assert data.train_images.dtype == data.test_images.dtype == torch.uint8
+    assert data.train_inputs.shape == (60000, 1, 28, 28)
+    assert data.test_inputs.shape == (10000, 1, 28, 28)
+    assert data.train_inputs.dtype == data.test_inputs.dtype == torch.uint8
     assert data.train_labels.dtype == data.test_labels.dtype == torch.int64
     assert torch.bincount(data.train_labels).tolist() == [6000] * 10
     assert torch.bincount(data.test_labels).tolist() == [1000] * 10
-    assert data.train_images.min() == 0
-    assert data.train_images.max() == 255
+    assert data.train_inputs.min() == 0
+    assert data.train_inputs.max() == 255
 
 
 def test_pictures_equal_torchvisions(fashion_mnist_root, tmp_path, no_network):
     shutil.copytree(fashion_mnist_root, tmp_path, dirs_exist_ok=True)
     theirs = FashionMNIST(tmp_path, train=False, download=True)
     ours = FashionMnist().load(tmp_path)
-    assert torch.equal(ours.test_images.squeeze(1), theirs.data)
+    assert torch.equal(ours.test_inputs.squeeze(1), theirs.data)
     assert torch.equal(ours.test_labels, theirs.targets)
 
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torchvision.datasets import ImageFolder as TorchvisionFolder
 
-from qbench.components import ImageData
+from qbench.components import Examples
 from qbench.datasets import pictures
 from qbench.datasets.image_folder import ImageFolder
 from qbench.errors import DataError, ParameterError
@@ -64,7 +64,7 @@ def constant(folder: Path, pixels: np.ndarray, suffix: str = "png") -> Path:
     return folder
 
 
-def load(folder: Path, **parameters: object) -> ImageData:
+def load(folder: Path, **parameters: object) -> Examples:
     return ImageFolder(path=str(folder), **parameters).load(Path("/nowhere"))
 
 
@@ -94,7 +94,7 @@ def test_pictures_equal_torchvisions(tmp_path, suffix):
                 pixels = draws.integers(256, size=(16, 24, 3), dtype=np.uint8)
                 save(tmp_path / part / name / f"deep/{number}.{suffix}", pixels)
     data = load(tmp_path)
-    parts = (data.train_images, data.train_labels), (data.test_images, data.test_labels)
+    parts = (data.train_inputs, data.train_labels), (data.test_inputs, data.test_labels)
     for (images, labels), part in zip(parts, ("train", "test"), strict=True):
         theirs = TorchvisionFolder(str(tmp_path / part))
         wanted = np.stack([np.asarray(picture) for picture, _ in theirs])
@@ -102,9 +102,9 @@ def test_pictures_equal_torchvisions(tmp_path, suffix):
         assert labels.tolist() == theirs.targets
     assert data.shape == (3, 16, 24)
     assert data.classes == 3
-    assert data.train_images.dtype == torch.uint8
+    assert data.train_inputs.dtype == torch.uint8
     assert data.train_labels.dtype == torch.int64
-    assert data.train_images.is_contiguous()
+    assert data.train_inputs.is_contiguous()
 
 
 def test_labels_follow_the_order_of_class_names(tmp_path):
@@ -112,7 +112,7 @@ def test_labels_follow_the_order_of_class_names(tmp_path):
         for part in ("train", "test"):
             save(tmp_path / part / name / "it.png", np.full((2, 2, 3), gray, np.uint8))
     data = load(tmp_path)
-    assert data.train_images[:, 0, 0, 0].tolist() == [10, 30, 20]
+    assert data.train_inputs[:, 0, 0, 0].tolist() == [10, 30, 20]
     assert data.train_labels.tolist() == data.test_labels.tolist() == [0, 1, 2]
 
 
@@ -121,7 +121,7 @@ def test_gray_values_are_those_of_bt601(tmp_path):
     data = load(constant(tmp_path, colors), channels=1)
     assert data.shape == (1, 1, 4)
     # 255 times 0.299, 0.587, 0.114 and 1
-    assert data.train_images[0].flatten().tolist() == [76, 150, 29, 255]
+    assert data.train_inputs[0].flatten().tolist() == [76, 150, 29, 255]
 
 
 def test_gray_and_palette_pictures_become_colours(tmp_path):
@@ -129,24 +129,24 @@ def test_gray_and_palette_pictures_become_colours(tmp_path):
     constant(tmp_path, gray)
     Image.fromarray(gray).convert("P").save(tmp_path / "test" / "b" / "it.png")
     data = load(tmp_path)
-    assert torch.equal(data.test_images, torch.from_numpy(gray).expand(2, 3, 3, 4))
+    assert torch.equal(data.test_inputs, torch.from_numpy(gray).expand(2, 3, 3, 4))
 
 
 def test_size_cuts_the_middle_square(tmp_path):
     pixels = np.random.default_rng(0).integers(256, size=(4, 10, 3), dtype=np.uint8)
     data = load(constant(tmp_path, pixels), size=4)
-    assert torch.equal(data.train_images[0], torch.from_numpy(pixels[:, 3:7]).permute(2, 0, 1))
+    assert torch.equal(data.train_inputs[0], torch.from_numpy(pixels[:, 3:7]).permute(2, 0, 1))
 
 
 def test_size_scales_with_antialiasing(tmp_path):
     # Of a ramp every symmetric filter gives the value in its middle: pixel i of half as many is 8 i + 2 inside.
     # A filter without antialiasing would keep the fine stripes of the other picture; their mean is 100.
     ramp = np.repeat(np.arange(0, 128, 4, dtype=np.uint8)[None, :, None], 3, axis=2).repeat(32, axis=0)
-    scaled = load(constant(tmp_path / "ramp", ramp), size=16).train_images[0, 0]
+    scaled = load(constant(tmp_path / "ramp", ramp), size=16).train_inputs[0, 0]
     inside = torch.arange(1, 15)
     assert torch.equal(scaled[:, 1:15].int(), (8 * inside + 2).expand(16, 14).int())
     stripes = np.tile(np.array([0, 0, 0, 200, 200, 200], np.uint8)[None, :, None], (48, 8, 3))
-    scaled = load(constant(tmp_path / "stripes", stripes), size=8).train_images[0, 0]
+    scaled = load(constant(tmp_path / "stripes", stripes), size=8).train_inputs[0, 0]
     assert (scaled[:, 1:7].int() - 100).abs().max() <= 1
 
 
@@ -158,7 +158,7 @@ def test_a_picture_taken_sideways_is_turned(tmp_path):
         for name in "ab":
             save(tmp_path / part / name / "it.png", pixels, exif=exif)
     wanted = torch.from_numpy(np.rot90(pixels, -1).copy()).permute(2, 0, 1)
-    assert torch.equal(load(tmp_path).train_images[0], wanted)
+    assert torch.equal(load(tmp_path).train_inputs[0], wanted)
 
 
 def test_what_file_browsers_leave_is_passed_over(tmp_path):
@@ -170,7 +170,7 @@ def test_what_file_browsers_leave_is_passed_over(tmp_path):
     (tmp_path / "test" / ".ipynb_checkpoints").mkdir()
     (tmp_path / "train" / "README.md").write_text("beside the classes")
     after = load(tmp_path)
-    assert torch.equal(before.train_images, after.train_images)
+    assert torch.equal(before.train_inputs, after.train_inputs)
     assert after.classes == 3
     assert torch.equal(before.test_labels, after.test_labels)
 
@@ -214,7 +214,7 @@ def test_pictures_of_several_sizes_need_a_size(tmp_path):
     assert (
         f"pictures have 2 sizes: 12 are 6x5, not so {tmp_path}/test/cow/1.png 9x7; say size=5 to bring all to one"
     ) in str(caught.value)
-    assert load(tmp_path, size=5).test_images.shape == (4, 3, 5, 5)
+    assert load(tmp_path, size=5).test_inputs.shape == (4, 3, 5, 5)
 
 
 def test_absent_folders(tmp_path):
@@ -267,7 +267,7 @@ def test_paths_are_read_from_the_data_root(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     relative = ImageFolder(path="mine").load(Path("data"))
     home = ImageFolder(path="~/mine").load(Path("/nowhere"))
-    assert torch.equal(relative.train_images, home.train_images)
+    assert torch.equal(relative.train_inputs, home.train_inputs)
     assert ImageFolder(path="mine").missing(tmp_path / "elsewhere") is not None
 
 
@@ -280,7 +280,7 @@ def test_a_home_of_nobody(tmp_path):
 def test_names_that_are_no_utf8(tmp_path):
     name = os.fsdecode(b"caf\xe9.png")
     save(make_pictures(tmp_path) / "train" / "ant" / name, np.zeros((6, 5, 3), np.uint8))
-    assert len(load(tmp_path).train_images) == 10
+    assert len(load(tmp_path).train_inputs) == 10
     (tmp_path / "train" / "ant" / name).write_bytes(b"damaged")
     with pytest.raises(DataError, match=r"train/ant/caf\?\.png \("):
         load(tmp_path)
@@ -346,8 +346,8 @@ def test_pictures_are_decoded_once(tmp_path, decodings, no_network):
     elsewhere = load(tmp_path / "there")
     assert len(decodings) == 12
     for other in (again, elsewhere):
-        assert torch.equal(first.train_images, other.train_images)
-        assert torch.equal(first.test_images, other.test_images)
+        assert torch.equal(first.train_inputs, other.train_inputs)
+        assert torch.equal(first.test_inputs, other.test_inputs)
         assert torch.equal(first.train_labels, other.train_labels)
 
 
@@ -358,20 +358,20 @@ def test_other_parameters_and_other_pictures_are_decoded_anew(tmp_path, decoding
     assert load(tmp_path, channels=1).shape == (1, 6, 5)
     assert len(decodings) == 36
     save(tmp_path / "test" / "ant" / "0.png", np.zeros((6, 5, 3), np.uint8))
-    assert not load(tmp_path).test_images[0].any()
+    assert not load(tmp_path).test_inputs[0].any()
 
 
 @pytest.mark.parametrize("damage", [b"", b"cut", bytes(4096), b"\xff" * 64])
 def test_a_damaged_cache_is_made_again(tmp_path, cache, decodings, damage):
-    first = load(make_pictures(tmp_path / "here")).train_images.clone()
+    first = load(make_pictures(tmp_path / "here")).train_inputs.clone()
     for path in (*cache.glob("*.safetensors"), *cache.glob("*.sha256")):
         path.unlink()
         path.write_bytes(damage)
-    assert torch.equal(load(tmp_path / "here").train_images, first)
+    assert torch.equal(load(tmp_path / "here").train_inputs, first)
     for path in cache.glob("*.safetensors"):
         path.unlink()
         path.write_bytes(damage)
-    assert torch.equal(load(tmp_path / "here").train_images, first)
+    assert torch.equal(load(tmp_path / "here").train_inputs, first)
     assert len(decodings) == 36
     assert not list(cache.glob("*.part"))
 

@@ -85,8 +85,8 @@ def test_unpacked_files_load(tmp_path):
     assert Mnist().missing(tmp_path) is None
     data = Mnist().load(tmp_path)
     assert data.shape == (1, 28, 28)
-    assert data.train_images.shape == (60000, 1, 28, 28)
-    assert data.test_images.shape == (10000, 1, 28, 28)
+    assert data.train_inputs.shape == (60000, 1, 28, 28)
+    assert data.test_inputs.shape == (10000, 1, 28, 28)
     assert data.train_labels.shape == (60000,)
     assert torch.bincount(data.test_labels).tolist() == [1000] * 10
     assert data.classes == 10

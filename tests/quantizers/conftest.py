@@ -93,3 +93,16 @@ def sqnr_db() -> Callable[[Tensor, Tensor], float]:
         return 10 * math.log10(float(ratio))
 
     return sqnr
+
+
+@pytest.fixture
+def sqnr_db_error() -> Callable[[Tensor, Tensor], float]:
+    """Standard error of the SQNR, to first order from the spread of rows that share no block."""
+
+    def standard_error(x: Tensor, reconstruction: Tensor) -> float:
+        error = (x - reconstruction).double().square().mean(1)
+        energy = x.double().square().mean(1)
+        relative = error / error.mean() - energy / energy.mean()
+        return 10 / math.log(10) * float(relative.std()) / math.sqrt(len(relative))
+
+    return standard_error

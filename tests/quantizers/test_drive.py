@@ -131,7 +131,11 @@ def test_small_values_beside_a_large_one_have_no_bias(bits, n):
 
 
 def test_which_points_claim_to_be_unbiased():
-    assert [q.unbiased for q in (Drive(), Drive(**LEAST_SQUARES), Drive(rotations=1))] == [True, False, False]
+    assert [q.is_unbiased for q in (Drive(), Drive(**LEAST_SQUARES), Drive(rotations=1))] == [
+        True,
+        False,
+        False,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_reaches_the_exact_error_at_its_entropy(code, gaussian, laplacian, sourc
 
 @pytest.mark.parametrize(("source", "rate", "mse"), CASES)
 def test_bytes_and_error_of_a_fresh_sample(code, gaussian, laplacian, source, rate, mse):
-    """Real coded bytes within 1 % and .01 bits of the entropy asked for; decoded error as the table says.
+    """Real coded bytes within 1 % or .01 bits of the entropy asked for; decoded error as the table says.
 
     4 standard errors of the scored mean and of the fitted entropy, sqrt(Var log2 p / n) < 1.5 / 2^9 bits,
     which counts ln 4 times in D.

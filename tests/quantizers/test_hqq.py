@@ -1,4 +1,4 @@
-"""HQQ against its library's figures, the library itself where it is installed, and closed forms of its steps."""
+"""HQQ against its library's figures and closed forms of its steps; beside the library itself in tests/libraries."""
 
 import math
 
@@ -9,36 +9,27 @@ from qbench.errors import ParameterError
 from qbench.quantizers.hqq import Hqq, shrink
 from qbench.testing import parametrize_checks
 
-# SQNR in dB of the library on N(0, 1), groups of 64, by bits.
-PUBLISHED = {8: 45.9, 4: 21.3, 3: 14.8, 2: 7.27}
+# SQNR in dB of the library on N(0, 1), groups of 64, by bits; and half a unit of the last digit.
+PUBLISHED = {8: (45.9, 0.05), 4: (21.3, 0.05), 3: (14.8, 0.05), 2: (7.27, 0.005)}
 
 
 @pytest.mark.parametrize("bits", PUBLISHED)
-def test_sqnr_of_a_gaussian(code, gaussian, sqnr_db, bits):
-    """Within .05 dB at b + 32/64 bits; 2^20 values have a standard error of 4.34 sqrt(2 / 2^20) = .006 dB or less."""
-    x = gaussian(1024, 1024)
-    coded = code(Hqq(bits=bits), x)
-    assert sqnr_db(x, coded.reconstruction) == pytest.approx(PUBLISHED[bits], abs=0.05)
+def test_sqnr_of_a_gaussian(code, gaussian, sqnr_db, sqnr_db_error, bits):
+    """Within the reference's .02 dB, its rounding and 4 standard errors, at b + 32/64 bits; beta fixed as there."""
+    x, (expected, rounding) = gaussian(1024, 1024), PUBLISHED[bits]
+    coded = code(Hqq(bits=bits, kappa=1.0), x)
+    standard_error = sqnr_db_error(x, coded.reconstruction)
+    assert abs(sqnr_db(x, coded.reconstruction) - expected) < 0.02 + rounding + 4 * standard_error
+    assert standard_error < 0.01
     assert 8 * coded.nbytes / x.numel() == pytest.approx(bits + 32 / 64, abs=0.001)
 
 
-@pytest.mark.parametrize("bits", PUBLISHED)
-def test_side_by_side_with_the_library(code, gaussian, sqnr_db, bits):
-    """Same tensor, same parameters, without rounding the zero point; version 0.2.8 keeps beta fixed."""
-    library = pytest.importorskip("hqq.core.quantize").Quantizer
-    x = gaussian(1024, 1024)
-    packed, meta = library.quantize(x, nbits=bits, group_size=64, axis=1, device="cpu", bitpack=False)
-    codes, meta = library.to_inplace(packed, meta, "cpu")
-    theirs = ((codes.float() - meta["zero"].float()) * meta["scale"].float()).reshape(x.shape)
-    ours = code(Hqq(bits=bits, kappa=1.0), x).reconstruction
-    assert sqnr_db(x, ours) == pytest.approx(sqnr_db(x, theirs), abs=0.03)
-
-
 def test_quality_does_not_depend_on_the_unit(code, gaussian, sqnr_db):
+    """But for float16 scales, which are up to 2^-10 too wide in one unit and not in another: .0085 dB."""
     x = gaussian(256, 256)
     for bits in (2, 4):
         found = [sqnr_db(x * s, code(Hqq(bits=bits), x * s).reconstruction) for s in (1.0, 0.02, 3e5)]
-        assert max(found) - min(found) < 0.02
+        assert max(found) - min(found) < 20 * math.log10(1 + 2**-10)
 
 
 @pytest.mark.parametrize("p", [0.3, 0.7, 1.0])
@@ -139,7 +130,6 @@ def test_rates(code, gaussian):
     for group_size in (32, 128):
         coded = code(Hqq(bits=5, group_size=group_size), gaussian(256, 256))
         assert 8 * coded.nbytes / 2**16 == pytest.approx(5 + 32 / group_size, abs=0.01)
-        assert math.isfinite(float(coded.reconstruction.sum()))
 
 
 @parametrize_checks([Hqq(**point) for point in Hqq.sweep])

@@ -87,7 +87,9 @@ def test_the_rate_at_high_resolution(name: str) -> None:
 
 
 def test_better_lattices_are_closer_to_the_rate_distortion_function() -> None:
-    # At high rate the gap is 10 log10(2 pi e G): 1.53 dB for Z, 1.03 for BW16; .2 dB for what streams cost besides.
+    # At high rate the gap is 10 log10(2 pi e G): 1.53 dB for Z, 1.03 for BW16. Above it lies what streams cost besides,
+    # .35 dB as a bound; below it only chance: 6.02 dB a bit of the information's SE, sqrt(1/2) / ln 2 / sqrt(64000),
+    # and 4.34 dB of the error's relative one, sqrt(4/5 / 64000) for Z and less for the others: 4 of .024 and .016 dB.
     x = gaussian(64_000, seed=3)
     gaps = {}
     for name in ("Z", "D4", "E8", "BW16"):
@@ -95,7 +97,7 @@ def test_better_lattices_are_closer_to_the_rate_distortion_function() -> None:
         mse = float((reconstruct(quantizer, x, UNIT_SCALE) - x).double().square().mean())
         gaps[name] = 10 * math.log10(mse) + 20 * math.log10(2) * rate(quantizer, x)
         granular = 10 * math.log10(2 * math.pi * math.e * lattice(name).second_moment)
-        assert gaps[name] == pytest.approx(granular + 0.15, abs=0.2)
+        assert granular - 4 * math.hypot(0.024, 0.016) < gaps[name] < granular + 0.35
     assert gaps["Z"] > gaps["D4"] > gaps["E8"] > gaps["BW16"] > 0
 
 

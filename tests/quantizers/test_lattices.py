@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import pytest
 import torch
@@ -216,6 +217,15 @@ def test_published_second_moments() -> None:
     published |= {"E8": 0.0716821, "BW16": 0.0682976, "Leech": 0.0657707, "D3": 0.0787451}
     for name, value in published.items():
         assert lattice(name).second_moment == pytest.approx(value, abs=5.1e-8)
+
+
+def test_no_cell_is_rounder_than_a_ball(any_lattice: Lattice) -> None:
+    # Of a ball G = Gamma(n/2 + 1)^(2/n) / ((n + 2) pi): 1/12 in one dimension, and 1 / (2 pi e) in the limit.
+    n = any_lattice.dimension
+    ball = math.gamma(n / 2 + 1) ** (2 / n) / ((n + 2) * math.pi)
+    assert (
+        1 / (2 * math.pi * math.e) < ball <= any_lattice.second_moment * (1 + 1e-12) <= 1 / 12 * (1 + 2e-12)
+    )
 
 
 @pytest.mark.parametrize("scale", [2, 3, 256, 3 * 256, 7 * 256, 61 * 256, 64 * 256])

@@ -33,6 +33,22 @@ def test_levels_by_hand():
         assert quantizer.decode(codes, codebook, x.shape).tolist() == expected
 
 
+def test_a_step_that_an_update_carried_across_zero_is_its_magnitude_and_learns_on():
+    """Where the levels are too short, the loss falls as the step grows, on either side of zero."""
+    x = torch.linspace(-1, 1, 9)
+    quantizer = LSQ(bits=3)
+    values, slopes = [], []
+    for step in (0.0625, -0.0625):
+        codebook = {"step": torch.tensor([step], requires_grad=True)}
+        value = quantizer.surrogate(x, codebook, context=context())
+        (value - x).square().sum().backward()
+        values.append(value.tolist())
+        slopes.append(float(codebook["step"].grad))
+    assert values[0] == values[1]
+    assert slopes[0] < 0
+    assert slopes[1] == -slopes[0]
+
+
 def test_the_first_step_is_the_papers():
     x = torch.tensor([[0.5, -0.25], [0.125, 0.0]])
     assert LSQ(bits=3).fit(x, context=context())["step"].tolist() == pytest.approx(
@@ -69,15 +85,11 @@ def test_gaussian_error_at_the_first_step(code, gaussian, z_score, bits):
 def test_the_step_of_least_squared_error_is_that_of_a_scan(code, gaussian, signed):
     x = gaussian(4096) if signed else gaussian(4096).relu()
     quantizer = LSQ(bits=3, signed=signed, initial="mse")
+    lowest, highest = quantizer.ends({})
     decoded = code(quantizer, x).reconstruction
     found = float((decoded - x).double().square().mean())
     scan = min(
-        float(
-            (x - step * (x / step).round().clamp(-quantizer.ends[0], quantizer.ends[1]))
-            .double()
-            .square()
-            .mean()
-        )
+        float((x - step * (x / step).round().clamp(-lowest, highest)).double().square().mean())
         for step in torch.linspace(0.2, 1.2, 400)
     )
     # the search ends on a grid of 0.6 % about the best; the error is flat there, second order in that
@@ -123,10 +135,37 @@ def test_descent_on_the_squared_error_finds_the_best_step(gaussian):
     assert float(error.detach()) < 1.02 * scan
 
 
+@pytest.mark.parametrize("initial", ["mean-magnitude", "mse"])
+def test_auto_is_unsigned_where_nothing_is_negative(code, gaussian, initial):
+    """The reconstruction is that of the sign it chooses."""
+    for x, signed in ((gaussian(512), True), (gaussian(512).relu(), False)):
+        auto = code(LSQ(bits=3, signed="auto", initial=initial), x)
+        told = code(LSQ(bits=3, signed=signed, initial=initial), x)
+        assert torch.equal(auto.reconstruction, told.reconstruction)
+
+
+@parametrize_checks([LSQ(bits=4, signed="auto")])
+def test_contract_of_auto(quantizer, check):
+    check(quantizer)
+
+
+def test_unsigned_gradients_by_hand():
+    """Q_N = 0, Q_P = 7, s = 1/8: v = -1, 0, 0.6, 6.8, 7, 9; at 0 nothing flows, as behind a rectifier."""
+    x = torch.tensor([-0.125, 0.0, 0.075, 0.85, 0.875, 1.125], requires_grad=True)
+    step = torch.tensor([0.125], requires_grad=True)
+    codebook = {"step": step, "signed": torch.tensor(False)}
+    y = LSQ(bits=3, signed="auto").surrogate(x, codebook, context=context())
+    to_x, to_step = torch.autograd.grad(y, [x, step], torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
+    assert to_x.tolist() == [0, 0, 3, 4, 0, 0]
+    expected = (3 * (1 - 0.6) + 4 * (7 - 6.8) + 7 * (5 + 6)) / math.sqrt(6 * 7)
+    assert to_step.tolist() == pytest.approx([expected], rel=1e-5)
+
+
 def test_what_cannot_be():
-    with pytest.raises(ParameterError, match="no positive level"):
-        LSQ(bits=1)
-    assert LSQ(bits=1, signed=False).ends == (0, 1)
+    for signed in (True, "auto"):
+        with pytest.raises(ParameterError, match="no positive level"):
+            LSQ(bits=1, signed=signed)
+    assert LSQ(bits=1, signed=False).ends({}) == (0, 1)
     x = torch.ones(3, 4)
     with pytest.raises(InputError, match="2 channels"):
         LSQ(granularity="channel").encode(x, {"step": torch.ones(2)}, context=context())

@@ -98,7 +98,7 @@ def test_signs_are_balanced_and_uncorrelated():
 
 
 def test_a_rotated_spike_train_looks_gaussian(gaussian):
-    """1024 rows of one large and 4095 small values: the fourth moment falls from about d to 3, within 4 of its SE.
+    """One large and 4095 small values: the fourth moment falls from about d to 3, within 4 SE over 64 rotations.
 
     For fixed x, E over signs of the fourth moment is 3 - 2 sum x^4 / (sum x^2)^2 in units of the variance.
     """

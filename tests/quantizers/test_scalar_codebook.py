@@ -70,7 +70,7 @@ def test_a_level_for_every_distinct_value():
 
 
 def test_exact_beyond_one_bin_each(gaussian):
-    """4096 values are solved exactly, 4097 on bins: one value repeated must not change what is reached."""
+    """4096 values are solved exactly, 4097 on bins: one value more costs .1 % at most (a bound)."""
     values = gaussian(4096)
     more = torch.cat([values, values.median()[None] + 1e-6])
     exact, binned = optimal(values, 8), optimal(more, 8)

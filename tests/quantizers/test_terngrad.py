@@ -83,8 +83,8 @@ def test_rates(code, gaussian):
 
 
 def test_unbiased_unless_clipped():
-    assert TernGrad().unbiased
-    assert not TernGrad(clip=2.5).unbiased
+    assert TernGrad().is_unbiased
+    assert not TernGrad(clip=2.5).is_unbiased
 
 
 @parametrize_checks([TernGrad(**point) for point in TernGrad.sweep] + [TernGrad(clip=2.5)])

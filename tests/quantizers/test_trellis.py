@@ -64,7 +64,7 @@ def test_viterbi_finds_the_best_of_all_walks_with_an_overlap(state_bits, bits, l
 
 
 @pytest.mark.parametrize(("state_bits", "bits", "length"), [(4, 1, 8), (4, 2, 5), (5, 2, 4)])
-def test_a_tail_biting_walk_is_one_of_all_and_the_best_that_its_overlap_admits(state_bits, bits, length):
+def test_a_tail_biting_walk_is_the_best_that_its_overlap_admits(state_bits, bits, length):
     c = torch.randn(2**state_bits, generator=generator(1))
     x = torch.randn(40, length, generator=generator(2))
     every = states(torch.tensor(list(itertools.product(range(2**bits), repeat=length))), bits, len(c))
@@ -73,7 +73,6 @@ def test_a_tail_biting_walk_is_one_of_all_and_the_best_that_its_overlap_admits(s
     same_overlap = every[:, 0] >> bits == (found[:, 0] >> bits)[:, None]
     best = errors.masked_fill(~same_overlap, torch.inf).amin(1)
     torch.testing.assert_close(own_errors(x, c, found), best, rtol=1e-5, atol=1e-6)
-    assert bool((best >= errors.amin(1)).all())
 
 
 def test_states_are_windows_over_a_ring_of_symbols():

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from qbench import plugins
 from qbench.baselines import Baseline, make_baseline
-from qbench.components import ImageData
+from qbench.components import Examples
 from qbench.datasets.scale_mixture import DEVIATION
 from qbench.errors import InputError, InvalidReconstructionError, ParameterError, SuiteError
 from qbench.measuring import decode
@@ -28,9 +28,9 @@ class Bench:
 
     device = torch.device("cpu")
 
-    def __init__(self, root: Path | None = None, images: ImageData | None = None) -> None:
+    def __init__(self, root: Path | None = None, images: Examples | None = None) -> None:
         self.catalog = plugins.load(["all"])
-        self.root, self.data, self.factor = root, images, 1.0
+        self.root, self.examples, self.factor = root, images, 1.0
 
     def build(self, kind: Any, spec: Spec) -> Any:
         return self.catalog.build(kind, spec)
@@ -38,9 +38,9 @@ class Bench:
     def quantizer(self, spec: Spec) -> Any:
         return self.catalog.build("quantizer", spec)
 
-    def images(self, spec: Spec) -> ImageData:
-        assert self.data is not None
-        return self.data
+    def data(self, spec: Spec) -> Examples:
+        assert self.examples is not None
+        return self.examples
 
     def baseline(self, recipe: Recipe) -> Baseline:
         assert self.root is not None
@@ -215,7 +215,7 @@ def test_captured_gradients(tmp_path: Path) -> None:
     pixels = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (640, 1, 8, 8), generator=pixels, dtype=torch.uint8)
     labels = (images.float().mean((1, 2, 3)) > 127.5).long()
-    bench = Bench(tmp_path, ImageData(images[:512], labels[:512], images[512:], labels[512:], classes=2))
+    bench = Bench(tmp_path, Examples(images[:512], labels[:512], images[512:], labels[512:], classes=2))
     track = LatticeScaling(elements=4096, training={"epochs": 1}, lower=0.25, upper=256.0, per_octave=4)
     cell = Cell(
         track="lattice-scaling",

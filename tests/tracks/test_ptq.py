@@ -1,18 +1,14 @@
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from qbench.baselines import Baseline, make_baseline, weights_sha256
-from qbench.codec import from_payload
-from qbench.components import Component, Context, ImageData, Parameters, Quantizer, Transform
-from qbench.datasets.fashion_mnist import FashionMnist
+from qbench.baselines import weights_sha256
+from qbench.components import Component, Context, Examples, Parameters, Quantizer, Transform
 from qbench.errors import InputError, ParameterError, PluginError, SpecError, SuiteError
 from qbench.message import Message, Stream
 from qbench.models.cnn import Cnn
@@ -20,8 +16,9 @@ from qbench.models.mlp import Mlp
 from qbench.optimizers.adam import Adam
 from qbench.quantizers.kmeans_hessian import KMeansHessian
 from qbench.quantizers.uniform import Uniform
-from qbench.schema import Cell, Outcome, Recipe, Spec
-from qbench.tracks.ptq import Ptq, calibration_pictures
+from qbench.schema import Cell, Outcome, Spec
+from qbench.tracks.calibrated import calibration_pictures
+from qbench.tracks.ptq import Ptq
 from qbench.transforms.batch_norm_folding import BatchNormFolding
 from qbench.transforms.bias_correction import BiasCorrection
 from qbench.transforms.cross_layer_equalization import CrossLayerEqualization
@@ -50,31 +47,6 @@ class Rounding(Quantizer):
         stream = codes["codes"]
         assert isinstance(stream, Stream)
         return (stream.values.float() - half).reshape(shape) / half
-
-
-class KeptParameters(Parameters):
-    times: float = 1.0
-    noise: float = 0.0
-
-
-class Kept(Quantizer):
-    """Stores the weights themselves, times a number, with noise from the encoder's generator."""
-
-    name = "kept"
-    targets = ("weight",)
-    Parameters = KeptParameters
-
-    def fit(self, x: Tensor, *, context: Context) -> Message:
-        return {}
-
-    def encode(self, x: Tensor, codebook: Message, *, context: Context) -> Message:
-        noise = torch.randn(x.shape, generator=context.generator) * self.parameters.noise
-        return {"x": (x + noise) * self.parameters.times}
-
-    def decode(self, codes: Message, codebook: Message, shape: torch.Size) -> Tensor:
-        x = codes["x"]
-        assert isinstance(x, Tensor)
-        return x
 
 
 SEEN: list[tuple[torch.Size, Context]] = []
@@ -128,55 +100,10 @@ class Attic(Transform):
         return changed
 
 
-COMPONENTS: dict[str, type[Component]] = {
-    c.name: c
-    for c in (
-        *(Mlp, Cnn, Adam, Uniform, KMeansHessian, Rounding, Kept, FashionMnist, Watching, WatchingGram),
-        *(BatchNormFolding, CrossLayerEqualization, BiasCorrection, Cheat, Attic),
-    )
-}
-
-
-class Bench:
-    """Baselines from a folder; decoding from the payload alone, in this process."""
-
-    device = torch.device("cpu")
-
-    def __init__(self, root: Path, load: Callable[[], ImageData]) -> None:
-        self.root, self.load = root, load
-        self.events: list[str] = []
-        self.cached: dict[str, Baseline] = {}
-
-    def build(self, kind: str, spec: Spec) -> Any:
-        return COMPONENTS.get(spec.name, FashionMnist)(**spec.parameters)
-
-    def quantizer(self, spec: Spec) -> Any:
-        return self.build("quantizer", spec)
-
-    def images(self, spec: Spec) -> ImageData:
-        return self.load()
-
-    def baseline(self, recipe: Recipe) -> Baseline:
-        self.events.append("baseline")
-        if recipe.baseline_id not in self.cached:
-            self.cached[recipe.baseline_id] = make_baseline(recipe, self, self.root)
-        return self.cached[recipe.baseline_id]
-
-    def loaded(self) -> None:
-        self.events.append("loaded")
-
-    def decode(self, payloads: Sequence[bytes]) -> list[Tensor]:
-        self.events.append("decode")
-        return [from_payload(payload, self.quantizer) for payload in payloads]
-
-
-def digits() -> ImageData:
-    found = load_digits()
-    images = torch.from_numpy(found.images * 15).to(torch.uint8).unsqueeze(1)
-    labels = torch.from_numpy(found.target).long()
-    test = torch.arange(len(labels)) % 5 == 0
-    return ImageData(images[~test], labels[~test], images[test], labels[test], classes=10)
-
+COMPONENTS: tuple[type[Component], ...] = (
+    *(Mlp, Cnn, Adam, Uniform, KMeansHessian, Rounding, Watching, WatchingGram),
+    *(BatchNormFolding, CrossLayerEqualization, BiasCorrection, Cheat, Attic),
+)
 
 BUDGET = {"training": {"epochs": 8, "batch_size": 32}}
 MODEL = "mlp(width=32,depth=2)"
@@ -186,12 +113,17 @@ PARAMETERS = sum(WEIGHTS) + 32 + 32 + 10
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    return Bench(tmp_path_factory.mktemp("baselines"), digits)
+def bench(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_bench: Callable[..., Any],
+    kept: type[Quantizer],
+    digits: Examples,
+) -> Any:
+    return make_bench(tmp_path_factory.mktemp("baselines"), [*COMPONENTS, kept], {"digits": digits})
 
 
 def run(
-    bench: Bench,
+    bench: Any,
     quantizer: str,
     model: str = MODEL,
     budget: dict[str, Any] = BUDGET,
@@ -215,7 +147,7 @@ def values(outcome: Outcome) -> dict[str, Any]:
     return {name: found.value for name, found in outcome.measurements.items()}
 
 
-def test_weights_that_come_back_exactly_change_nothing(bench: Bench) -> None:
+def test_weights_that_come_back_exactly_change_nothing(bench: Any) -> None:
     found = values(run(bench, "kept"))
     assert found["accuracy"] == found["baseline_accuracy"]
     assert [found[name] for name in ("accuracy_drop", "flips", "kl", "lost", "gained")] == [0] * 5
@@ -224,7 +156,7 @@ def test_weights_that_come_back_exactly_change_nothing(bench: Bench) -> None:
     assert found["baseline_accuracy"] > 85
 
 
-def test_bytes_of_weights_kept_in_float32(bench: Bench) -> None:
+def test_bytes_of_weights_kept_in_float32(bench: Any) -> None:
     """32 bits and the message around them: under 40 bytes for each of three tensors."""
     found = values(run(bench, "kept"))
     elements = sum(WEIGHTS)
@@ -237,7 +169,7 @@ def test_bytes_of_weights_kept_in_float32(bench: Bench) -> None:
     assert found["coverage"] == elements / PARAMETERS
 
 
-def test_eight_bits_take_a_byte_each(bench: Bench) -> None:
+def test_eight_bits_take_a_byte_each(bench: Any) -> None:
     """255 levels pack as 8 bits; what stays in float32 and the messages come on top."""
     found = values(run(bench, "rounding(bits=8)"))
     messages = found["stored_bytes"] - sum(WEIGHTS) - 4 * (32 + 32 + 10 + 2)
@@ -245,18 +177,18 @@ def test_eight_bits_take_a_byte_each(bench: Bench) -> None:
     assert found["rate"] == pytest.approx(8 + 8 * messages / sum(WEIGHTS))
 
 
-def test_sqnr_is_total_energy_over_total_error(bench: Bench) -> None:
+def test_sqnr_is_total_energy_over_total_error(bench: Any) -> None:
     """A weight w that comes back as 1.01 w has error 1e-4 w^2: 40 dB, up to float32's 6e-8 / 0.01."""
     found = values(run(bench, "kept(times=1.01)"))
     assert found["sqnr_db"] == pytest.approx(40, abs=1e-3)
     assert found["cosine"] == pytest.approx(1, abs=1e-9)
 
 
-def test_weights_of_zero_leave_one_class(bench: Bench) -> None:
+def test_weights_of_zero_leave_one_class(bench: Any) -> None:
     """All pictures get the same logits, so one class, whose share of the test labels is the accuracy."""
     outcome = run(bench, "kept(times=0)")
     found = values(outcome)
-    shares = digits().test_labels.bincount() / 3.6
+    shares = bench.data(Spec(name="digits")).test_labels.bincount() / 3.6
     assert min(abs(shares - found["accuracy"])) < 1e-5
     assert found["sqnr_db"] == pytest.approx(0, abs=1e-12)
     assert found["cosine"] == 0
@@ -264,13 +196,13 @@ def test_weights_of_zero_leave_one_class(bench: Bench) -> None:
     assert outcome.measurements["accuracy"].n == 360
 
 
-def test_overflowing_logits_are_a_result_without_kl(bench: Bench) -> None:
+def test_overflowing_logits_are_a_result_without_kl(bench: Any) -> None:
     outcome = run(bench, "kept(times=1e30)")
     assert outcome.measurements["kl"].value is None
     assert outcome.measurements["accuracy"].value is not None
 
 
-def test_fewer_bits_are_worse(bench: Bench) -> None:
+def test_fewer_bits_are_worse(bench: Any) -> None:
     rows = [values(run(bench, f"rounding(bits={bits})")) for bits in (8, 4, 2)]
     for finer, coarser in itertools.pairwise(rows):
         assert finer["kl"] < coarser["kl"]
@@ -279,18 +211,18 @@ def test_fewer_bits_are_worse(bench: Bench) -> None:
     assert rows[0]["flips"] <= 100 * 2 / 360
 
 
-def test_the_model_is_untouched_and_named(bench: Bench) -> None:
+def test_the_model_is_untouched_and_named(bench: Any) -> None:
     outcome = run(bench, "rounding(bits=2)")
     (baseline,) = [b for b in bench.cached.values() if b.baseline_id == outcome.baseline_id]
     assert weights_sha256(baseline.module.state_dict()) == baseline.sha256 == outcome.baseline_sha256
 
 
-def test_the_clock_starts_once_the_baseline_is_there(bench: Bench) -> None:
+def test_the_clock_starts_once_the_baseline_is_there(bench: Any) -> None:
     run(bench, "rounding")
     assert bench.events == ["baseline", "loaded", "decode"]
 
 
-def test_the_same_cell_twice_gives_the_same_numbers(bench: Bench) -> None:
+def test_the_same_cell_twice_gives_the_same_numbers(bench: Any) -> None:
     first, second = (run(bench, "kept(noise=0.1)") for _ in range(2))
     timeless = [
         {name: found for name, found in outcome.measurements.items() if not found.timing}
@@ -301,7 +233,7 @@ def test_the_same_cell_twice_gives_the_same_numbers(bench: Bench) -> None:
     assert set(first.measurements) - set(timeless[0]) == {"quantize_seconds"}
 
 
-def test_first_and_last_layer_kept(bench: Bench) -> None:
+def test_first_and_last_layer_kept(bench: Any) -> None:
     outcome = run(bench, "rounding(bits=2)", budget={**BUDGET, "first_last": "keep"})
     found = values(outcome)
     assert found["coverage"] == WEIGHTS[1] / PARAMETERS
@@ -310,7 +242,7 @@ def test_first_and_last_layer_kept(bench: Bench) -> None:
     assert found["kl"] < values(run(bench, "rounding(bits=2)"))["kl"]
 
 
-def test_a_policy_that_leaves_nothing(bench: Bench) -> None:
+def test_a_policy_that_leaves_nothing(bench: Any) -> None:
     with pytest.raises(InputError, match="first_last='keep' leaves none of 2 weights to quantize"):
         run(
             bench,
@@ -320,10 +252,11 @@ def test_a_policy_that_leaves_nothing(bench: Bench) -> None:
         )
 
 
-def test_facts(bench: Bench) -> None:
+def test_facts(bench: Any) -> None:
     assert run(bench, "rounding").facts == {
         "first_last": "quantize",
         "execution": "simulated",
+        "energy": "estimated",
         "rate_class": "fixed",
         "selection": "validation",
         "calibration": "none",
@@ -331,7 +264,7 @@ def test_facts(bench: Bench) -> None:
     }
 
 
-def test_a_cell_that_lacks_a_part(bench: Bench) -> None:
+def test_a_cell_that_lacks_a_part(bench: Any) -> None:
     cell = Cell(track="ptq", track_version=1, target="weight")
     with pytest.raises(SpecError, match="needs model, dataset and optimizer"):
         Ptq().baseline(cell)
@@ -344,12 +277,12 @@ def test_a_budget_with_a_wrong_key() -> None:
         Ptq(training={"epoch": 3})
 
 
-def test_what_a_quantizer_needs_comes_from_training_pictures_and_the_quantized_prefix(bench: Bench) -> None:
+def test_what_a_quantizer_needs_comes_from_training_pictures_and_the_quantized_prefix(bench: Any) -> None:
     """Each gram by hand: inputs of layer k in a network whose earlier layers hold 1.01 W, from the pictures drawn."""
     SEEN.clear()
     outcome = run(bench, "watching", budget={**BUDGET, "calibration": 100})
     baseline = bench.cached[outcome.baseline_id or ""]
-    images, _ = calibration_pictures(baseline.images, 100, seed=0)
+    images, _ = calibration_pictures(baseline.data, 100, seed=0)
     quantized, names = deepcopy(baseline.module), ["network.1.weight", "network.3.weight", "network.5.weight"]
     for (shape, context), name in zip(SEEN, names, strict=True):
         weight = quantized.get_parameter(name).detach().clone()
@@ -369,7 +302,7 @@ def test_what_a_quantizer_needs_comes_from_training_pictures_and_the_quantized_p
     assert values(outcome)["sqnr_db"] == pytest.approx(40, abs=1e-3)
 
 
-def test_only_what_is_needed_is_given(bench: Bench) -> None:
+def test_only_what_is_needed_is_given(bench: Any) -> None:
     SEEN.clear()
     outcome = run(bench, "watching-gram")
     assert all(context.gram is not None for _, context in SEEN)
@@ -377,7 +310,7 @@ def test_only_what_is_needed_is_given(bench: Bench) -> None:
     assert outcome.facts["calibration_pictures"] == 256
 
 
-def test_the_loss_is_in_the_units_that_the_quantizer_sees(bench: Bench) -> None:
+def test_the_loss_is_in_the_units_that_the_quantizer_sees(bench: Any) -> None:
     """The first layer: the float inputs are exact, so 1.01 W loses mean |0.01 W x|^2 over outputs."""
     SEEN.clear()
     outcome = run(bench, "watching")
@@ -390,17 +323,17 @@ def test_the_loss_is_in_the_units_that_the_quantizer_sees(bench: Bench) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=0)
 
 
-def test_calibration_pictures_are_training_pictures() -> None:
-    data = digits()
+def test_calibration_pictures_are_training_pictures(digits: Examples) -> None:
+    data = digits
     images, labels = calibration_pictures(data, 50, seed=3)
-    rows = [(data.train_images == image).flatten(1).all(1).nonzero()[0, 0] for image in images]
+    rows = [(data.train_inputs == image).flatten(1).all(1).nonzero()[0, 0] for image in images]
     assert len(images) == len(labels) == 50
     assert torch.equal(data.train_labels[torch.stack(rows)], labels)
     assert not torch.equal(images, calibration_pictures(data, 50, seed=4)[0])
-    assert len(calibration_pictures(data, 10**6, seed=0)[0]) == len(data.train_images)
+    assert len(calibration_pictures(data, 10**6, seed=0)[0]) == len(data.train_inputs)
 
 
-def test_kmeans_hessian_runs_with_importances(bench: Bench) -> None:
+def test_kmeans_hessian_runs_with_importances(bench: Any) -> None:
     """8 levels in float32 and, as above, less than 40 bytes of message for each of three tensors."""
     outcome = run(bench, "kmeans-hessian(bits=3)")
     assert outcome.facts["calibration"] == "importance"
@@ -409,7 +342,7 @@ def test_kmeans_hessian_runs_with_importances(bench: Bench) -> None:
     assert found["kl"] < values(run(bench, "kmeans-hessian(bits=2)"))["kl"]
 
 
-def test_a_weight_that_no_picture_reaches_stays_in_float32(bench: Bench) -> None:
+def test_a_weight_that_no_picture_reaches_stays_in_float32(bench: Any) -> None:
     budget = {**BUDGET, "transforms": ["attic"]}
     outcome = run(bench, "watching", budget=budget)
     assert outcome.facts["uncalibrated"] == "attic.weight"
@@ -425,7 +358,7 @@ CNN = "cnn(width=4)"
 CNN_BUDGET = {"training": {"epochs": 2, "batch_size": 32}}
 
 
-def test_folding_changes_sizes_and_nothing_else(bench: Bench) -> None:
+def test_folding_changes_sizes_and_nothing_else(bench: Any) -> None:
     """Of a normalization of c channels 4 c floats and a count go, of a convolution c floats come."""
     plain = run(bench, "kept", CNN, CNN_BUDGET)
     folded = run(bench, "kept", CNN, {**CNN_BUDGET, "transforms": ["batch-norm-folding"]})
@@ -440,7 +373,7 @@ def test_folding_changes_sizes_and_nothing_else(bench: Bench) -> None:
     assert folded.baseline_sha256 == plain.baseline_sha256
 
 
-def test_all_transforms_together(bench: Bench) -> None:
+def test_all_transforms_together(bench: Any) -> None:
     """Equalized weights that are kept compute the same; the mean error of what is kept is nothing to correct."""
     names = ["bias-correction", "batch-norm-folding", "cross-layer-equalization"]
     outcome = run(bench, "kept", CNN, {**CNN_BUDGET, "transforms": names})
@@ -454,7 +387,7 @@ def test_all_transforms_together(bench: Bench) -> None:
     assert weights_sha256(baseline.module.state_dict()) == baseline.sha256
 
 
-def test_bias_correction_undoes_an_error_of_the_mean(bench: Bench) -> None:
+def test_bias_correction_undoes_an_error_of_the_mean(bench: Any) -> None:
     """On two bits the network with corrected biases is nearer to the float one, at the same bytes."""
     plain = values(run(bench, "rounding(bits=2)"))
     corrected = values(run(bench, "rounding(bits=2)", budget={**BUDGET, "transforms": ["bias-correction"]}))
@@ -462,7 +395,7 @@ def test_bias_correction_undoes_an_error_of_the_mean(bench: Bench) -> None:
     assert corrected["stored_bytes"] == plain["stored_bytes"]
 
 
-def test_biases_that_a_correction_adds_are_counted(bench: Bench) -> None:
+def test_biases_that_a_correction_adds_are_counted(bench: Any) -> None:
     """The convolutions have none: 4 + 4 + 8 + 8 floats."""
     budget = {**CNN_BUDGET, "transforms": ["bias-correction"]}
     plain, corrected = (
@@ -473,7 +406,7 @@ def test_biases_that_a_correction_adds_are_counted(bench: Bench) -> None:
     assert values(corrected)["rate"] == values(plain)["rate"]
 
 
-def test_a_transform_that_puts_float_weights_back(bench: Bench) -> None:
+def test_a_transform_that_puts_float_weights_back(bench: Any) -> None:
     with pytest.raises(
         PluginError, match=r"after cheat the quantized weight network\.1\.weight is not what its bytes"
     ):

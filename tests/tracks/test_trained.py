@@ -8,7 +8,7 @@ import qbench
 from qbench import plugins
 from qbench.baselines import Baseline
 from qbench.capture import activations, gradients
-from qbench.components import ImageData
+from qbench.components import Examples
 from qbench.errors import InputError
 from qbench.measuring import Header, decode
 from qbench.tracks import trained
@@ -37,7 +37,7 @@ def baseline() -> Baseline:
     images = torch.randint(0, 256, (2 * PICTURES, 1, 6, 6), generator=generator, dtype=torch.uint8)
     labels = torch.randint(0, CLASSES, (2 * PICTURES,), generator=generator)
     split = (images[:PICTURES], labels[:PICTURES], images[PICTURES:], labels[PICTURES:])
-    return Baseline(Network(), ImageData(*split, CLASSES), "hash", {}, "id")
+    return Baseline(Network(), Examples(*split, CLASSES), "hash", {}, "id")
 
 
 class Bench:
@@ -80,9 +80,9 @@ def test_the_schema_counts_once_a_layer_and_the_static_codebook_apart(baseline: 
 
 def test_codebooks_of_activations_know_training_pictures_alone(baseline: Baseline) -> None:
     """Test pictures that are all black change nothing about the codebook."""
-    data = baseline.images
-    dark = ImageData(
-        data.train_images, data.train_labels, torch.zeros_like(data.test_images), data.test_labels, CLASSES
+    data = baseline.data
+    dark = Examples(
+        data.train_inputs, data.train_labels, torch.zeros_like(data.test_inputs), data.test_labels, CLASSES
     )
     usual, other = Bench(), Bench()
     code = quantizer("kmeans(bits=2)")
@@ -110,16 +110,16 @@ def test_gradients_are_those_of_disjoint_minibatches(baseline: Baseline) -> None
     assert found.measurements["static_bytes"].value == 0
     # two halves of all pictures: their mean is the gradient over everything
     sent = [decode(payload) for payload in bench.payloads]
-    whole = gradients(baseline.module, baseline.images.train_images, baseline.images.train_labels)
+    whole = gradients(baseline.module, baseline.data.train_inputs, baseline.data.train_labels)
     for first, second, expected in zip(sent[:3], sent[3:], whole.values(), strict=True):
         torch.testing.assert_close((first + second) / 2, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_error_is_that_of_the_captured_activations(baseline: Baseline) -> None:
-    """Signs times the calibrated mean magnitude: the cosine says it without knowing the scale."""
+    """Of all hidden layers together, from the payloads themselves."""
     bench = Bench()
     found = trained.activations(quantizer("uniform(bits=4,granularity=tensor)"), baseline, 6, 4096, 0, bench)
-    scored = activations(baseline.module, baseline.images.test_images[:6])
+    scored = activations(baseline.module, baseline.data.test_inputs[:6])
     x = torch.cat([scored["layers.3.weight"].reshape(-1), scored["layers.5.weight"].reshape(-1)])
     y = torch.cat([decode(payload).reshape(-1) for payload in bench.payloads])
     assert found.measurements["mse"].value == pytest.approx(float((x - y).double().square().mean()))
@@ -130,5 +130,5 @@ def test_a_network_of_one_layer_has_no_activations(baseline: Baseline) -> None:
     single.forward = lambda images, run=single.forward: run(images.float())
     with pytest.raises(InputError, match="one layer"):
         trained.activations(
-            quantizer("binary"), Baseline(single, baseline.images, "", {}, ""), 2, 64, 0, Bench()
+            quantizer("binary"), Baseline(single, baseline.data, "", {}, ""), 2, 64, 0, Bench()
         )

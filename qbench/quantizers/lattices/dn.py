@@ -47,5 +47,4 @@ def nearest_even_sum(x: Tensor, scale: int | float) -> Tensor:
     worst = residual.abs().argmax(-1, keepdim=True)
     wrong_way = torch.where(residual.gather(-1, worst) < 0, -1, 1)
     odd = k.sum(-1, keepdim=True).remainder(2)
-    at_worst = torch.arange(x.shape[-1], device=x.device) == worst
-    return (k + odd * wrong_way * at_worst) * scale
+    return k.scatter_add_(-1, worst, odd * wrong_way).mul_(scale)

@@ -1,0 +1,1 @@
+"""Sources, pictures and text."""

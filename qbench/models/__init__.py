@@ -1,0 +1,1 @@
+"""Networks, built for the shape of their inputs."""

@@ -1,0 +1,1 @@
+"""Training rules over torch.optim."""
