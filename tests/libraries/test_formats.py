@@ -12,7 +12,7 @@ from torch import Tensor
 import qbench
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-CLOSE_DB = 0.05
+CLOSE_DB = 0.05  # a bound on what rounding alone makes of the same tensor, no sampling error
 SCHEMA = 8 * 64  # bits that names, kinds and counts of a message may take
 
 
