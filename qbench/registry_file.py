@@ -3,6 +3,11 @@
 DuckDB lets one process write and refuses readers meanwhile, so nobody here keeps the file open: a writer
 opens it, appends, commits and closes; a reader copies it while no writer is in it and queries the copy for as
 long as it likes. No connection loads extensions or reaches any other file, and none can be told to.
+
+DuckDB reads where everything is in a file before it locks the file, so one that waits for a writer to end may
+go by what that writer has replaced since, and write over it. Hence writers take turns by a lock of their own,
+on the empty file ``<registry>.lock``, which stays; it is free again when its holder dies. Readers need no
+permission to make one: a connection is used only if the file is still as it was before it was opened.
 """
 
 import contextlib
@@ -18,15 +23,20 @@ from typing import Any, final
 
 import duckdb
 from duckdb import DuckDBPyConnection
+from filelock import FileLock, Timeout
 
 from .errors import RegistryError
 from .migrations import MIGRATIONS, migrate, schema_version
 
 WAIT = 30.0
+# What a DuckDB that was killed may leave beside the file; the next one to open the file needs it.
+LOGS = (".wal", ".wal.checkpoint", ".wal.recovery")
 NO_EXTENSIONS: dict[str, Any] = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
 CLOSED: dict[str, Any] = {"enable_external_access": False, "lock_configuration": True}
 # Files are written so that every DuckDB from 1.4 on opens them.
 WRITING = CLOSED | {"storage_compatibility_version": "v1.4.0"}
+# A file that changes whenever it is opened is changed by opening it: its log is played back.
+TRIES = 4
 
 _jitter = random.SystemRandom()
 _locks: dict[Path, threading.RLock] = {}
@@ -77,7 +87,8 @@ class RegistryFile:
             BusyError: the file was held by others for ``wait`` seconds.
             RegistryError: the file cannot be created, opened or written; what was in it before still is.
         """
-        with alone(self.path, wait):
+        self._require_place()
+        with alone(self.path, wait), _turn(self.path, wait):
             with explained(self.path):
                 if not self.path.exists():
                     self._create()
@@ -94,6 +105,15 @@ class RegistryFile:
                 with contextlib.suppress(duckdb.Error):
                     connection.close()
 
+    def _require_place(self) -> None:
+        with explained(self.path):
+            if self.path.is_dir():
+                raise RegistryError(f"registry {self.path} is a folder; name a file in it")
+            if not (folder := self.path.parent).is_dir():
+                raise RegistryError(
+                    f"cannot create registry {self.path}: there is no folder {folder}; make it first"
+                )
+
     def _require_file(self) -> None:
         with explained(self.path):
             if self.path.is_dir():
@@ -106,27 +126,28 @@ class RegistryFile:
 
     def _create(self) -> None:
         """Build the file beside its place and move it there, so that nobody ever sees a part of it."""
-        folder = self.path.parent
-        if not folder.is_dir():
-            raise RegistryError(
-                f"cannot create registry {self.path}: there is no folder {folder}; make it first"
-            )
         prefix = f".{self.path.name}."
-        with explained(self.path), tempfile.TemporaryDirectory(prefix=prefix, dir=folder) as building:
+        with (
+            explained(self.path),
+            tempfile.TemporaryDirectory(prefix=prefix, dir=self.path.parent) as building,
+        ):
             new = Path(building) / "new.duckdb"
             _upgrade(new, 0)
             _place(new, self.path)
 
     def _take_copy(self, wait: float, allowed: Path | None) -> DuckDBPyConnection:
-        with contextlib.closing(_connect(self.path, wait, read_only=True, config=CLOSED)) as holder:
-            version = _version(self.path, holder)
-            problem = ""
-            for folder in _scratch_folders():
-                try:
-                    with tempfile.TemporaryDirectory(prefix="qbench-", dir=folder) as private:
-                        return _open_copy(self.path, Path(private) / "copy.duckdb", version, allowed)
-                except OSError as error:
-                    problem = f"{folder}: {error.strerror}"
+        problem = ""
+        for folder in _scratch_folders():
+            try:
+                with (
+                    tempfile.TemporaryDirectory(prefix="qbench-", dir=folder) as private,
+                    # Anew for each folder: a copy that failed has given up the lock, see _open_copy.
+                    contextlib.closing(_connect(self.path, wait, read_only=True, config=CLOSED)) as holder,
+                ):
+                    version = _version(self.path, holder)
+                    return _open_copy(self.path, Path(private) / "copy.duckdb", version, allowed)
+            except OSError as error:
+                problem = f"{folder}: {error.strerror}"
         raise RegistryError(
             f"cannot copy registry {self.path} to read it ({problem}); set TMPDIR to another folder"
         )
@@ -140,8 +161,8 @@ def restrict(connection: DuckDBPyConnection, allowed: Path) -> None:
 
 
 def _open_copy(source: Path, copy: Path, version: int, allowed: Path | None) -> DuckDBPyConnection:
-    # The log first: closing our own descriptor of the file gives up this process's lock on it (POSIX).
-    for suffix in (".wal", ""):
+    # The file last: closing our own descriptor of it gives up this process's lock on it (POSIX).
+    for suffix in (*LOGS, ""):
         if Path(f"{source}{suffix}").exists():
             shutil.copyfile(f"{source}{suffix}", f"{copy}{suffix}")
     if version < len(MIGRATIONS):
@@ -185,9 +206,9 @@ def _scratch_folders() -> list[str]:
 
 
 def _state(path: Path) -> object:
-    """Changes when the file or its log does."""
+    """Changes when the file or a log of it does."""
     found = []
-    for name in (path, Path(f"{path}.wal")):
+    for name in (path, *(Path(f"{path}{suffix}") for suffix in LOGS)):
         with contextlib.suppress(FileNotFoundError):
             status = name.stat()
             found.append((str(name), status.st_ino, status.st_mtime_ns, status.st_size))
@@ -207,16 +228,39 @@ def alone(path: Path, wait: float) -> Iterator[None]:
         lock.release()
 
 
+@contextlib.contextmanager
+def _turn(path: Path, wait: float) -> Iterator[None]:
+    """One writer among all processes, from before DuckDB first looks into the file until it has closed it."""
+    lock = FileLock(f"{path.resolve()}.lock")
+    try:
+        lock.acquire(timeout=wait, poll_interval=0.02)
+    except Timeout:
+        raise BusyError(_busy(path, wait)) from None
+    except OSError as error:
+        raise RegistryError(_explain(Path(lock.lock_file), error)) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _connect(
     path: Path, wait: float, *, config: dict[str, Any], read_only: bool = False
 ) -> DuckDBPyConnection:
-    give_up = time.monotonic() + wait
+    give_up, opened = time.monotonic() + wait, 0
     while True:
+        before = _state(path)
         try:
-            return duckdb.connect(str(path), read_only=read_only, config=NO_EXTENSIONS | config)
+            connection = duckdb.connect(str(path), read_only=read_only, config=NO_EXTENSIONS | config)
         except duckdb.Error as error:
-            if not _is_lock(error):
+            opened += not _is_lock(error)
+            if not _is_lock(error) and (opened == TRIES or _state(path) == before):
                 raise RegistryError(_explain(path, error)) from None
+        else:
+            opened += 1
+            if opened == TRIES or _state(path) == before:
+                return connection
+            connection.close()
         if time.monotonic() >= give_up:
             raise BusyError(_busy(path, wait))
         time.sleep(_jitter.uniform(0.005, 0.03))

@@ -344,7 +344,15 @@ def test_an_answer_stays_as_it_was_and_holds_nobody_up(filled: Registry) -> None
 def test_nothing_is_left_beside_the_file(filled: Registry, tmp_path: Path) -> None:
     filled.export(tmp_path / "out.parquet")
     filled.results()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet", "results.duckdb"]
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["out.parquet", "results.duckdb", "results.duckdb.lock"]
+    assert Path(f"{filled.path}.lock").stat().st_size == 0
+
+
+def test_reading_needs_no_lock_file_and_makes_none(filled: Registry, tmp_path: Path) -> None:
+    Path(f"{filled.path}.lock").unlink()
+    assert len(Registry(filled.path).results()) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["results.duckdb"]
 
 
 def test_files_can_be_read_by_the_older_line_of_duckdb(filled: Registry) -> None:
@@ -517,6 +525,104 @@ def test_a_connection_of_the_same_process_in_the_way_is_told(filled: Registry) -
     assert filled.write([make_result(make_cell(9))], wait=0) is True
 
 
+TURN = """
+from filelock import FileLock
+lock = FileLock(f"{sys.argv[1]}.lock")
+lock.acquire()
+print("held", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_writers_take_turns_and_a_dead_one_gives_its_turn_back(filled: Registry) -> None:
+    """The turn is taken before DuckDB looks into the file; readers need none."""
+    with start(TURN, filled.path) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        assert filled.write([make_result(make_cell(9))], wait=0) is False
+        with pytest.raises(RegistryError, match="held by another process"), filled._file.transaction(0.05):
+            pass
+        assert len(Registry(filled.path).results()) == 3
+        holder.kill()
+    assert filled.write([make_result(make_cell(9))], wait=0) is True
+
+
+def late(path: Path, newer: bytes, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Let DuckDB open ``path`` once and then put ``newer`` there; gives how often it was opened.
+
+    It is how the file looks to a process that waited for its lock: DuckDB has read where everything is, then
+    another process wrote ``newer``. What is opened here for that stays open: closing it would give up the lock.
+    """
+    opened, connect = [os.open(path, os.O_RDWR)], duckdb.connect
+
+    def slow(name: str, **options: Any) -> duckdb.DuckDBPyConnection:
+        if name != str(path):
+            return connect(name, **options)
+        try:
+            return connect(name, **options)
+        finally:
+            if len(opened) == 1:
+                os.pwrite(opened[0], newer, 0)
+            opened.append(0)
+
+    monkeypatch.setattr(duckdb, "connect", slow)
+    return lambda: len(opened) - 1
+
+
+def test_a_file_that_changed_while_it_was_opened_is_opened_again(
+    filled: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another writer's results are neither overlooked nor overwritten."""
+    before = filled.path.read_bytes()
+    filled.write([make_result(make_cell(seed)) for seed in range(10, 60)])
+    newer = filled.path.read_bytes()
+    filled.path.write_bytes(before)
+    opened = late(filled.path, newer, monkeypatch)
+    assert filled.write([make_result(make_cell(9))])
+    assert opened() == 2
+    assert len(filled.results()) == 54
+
+
+def test_a_reader_that_finds_a_file_half_new_looks_again(
+    filled: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DuckDB calls a file damaged whose header is older than the rest."""
+    newer = filled.path.read_bytes()
+    filled.path.write_bytes(newer[:12288] + bytes(len(newer) - 12288))
+    opened = late(filled.path, newer, monkeypatch)
+    assert len(filled.results()) == 3
+    assert opened() == 2
+
+
+KILLED = """
+first = duckdb.connect(sys.argv[1])
+second = first.cursor()
+second.begin()
+second.execute("INSERT INTO environments VALUES ('late', '{}')")
+first.execute("INSERT INTO environments VALUES ('x', '{}')")
+first.execute("SET debug_checkpoint_sleep_ms = 60000")
+import threading
+threading.Thread(target=first.execute, args=("CHECKPOINT",), daemon=True).start()
+time.sleep(0.5)
+second.commit()
+print("committed", flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_reader_sees_what_was_committed_during_a_checkpoint_that_was_cut_short(filled: Registry) -> None:
+    """DuckDB keeps such commits in a log of their own until the checkpoint ends."""
+    with start(KILLED, filled.path) as process:
+        written = process.communicate()[0]
+    if not Path(f"{filled.path}.wal.checkpoint").exists():
+        pytest.skip("this DuckDB commits nothing during a checkpoint")
+    assert written == "committed\n"
+    query = "SELECT environment_id FROM environments WHERE content = '{}' ORDER BY ALL"
+    for _ in range(2):
+        assert filled.sql(query).fetchall() == [("late",), ("x",)]
+        assert filled.write([make_result(make_cell(9))])
+
+
 WRITE = """
 registry, first = Registry(sys.argv[1]), int(sys.argv[2])
 print("ready", flush=True)
@@ -630,7 +736,12 @@ def test_a_full_disk_costs_nothing_that_was_written(small_disk: Path) -> None:
         registry.export(small_disk / "out.parquet")
     with pytest.raises(RegistryError, match=r"other.duckdb is full"):
         begin(Registry(small_disk / "other.duckdb"), [])
-    assert {path.name for path in small_disk.iterdir()} <= {"r.duckdb", "r.duckdb.wal"}
+    assert {path.name for path in small_disk.iterdir()} <= {
+        "r.duckdb",
+        "r.duckdb.wal",
+        "r.duckdb.lock",
+        "other.duckdb.lock",
+    }
     subprocess.run(["mount", "-o", "remount,size=60m", str(small_disk)], check=True)
     registry.write([make_result(make_cell(1000), measurements=measurements)])
     assert len(registry.results()) == written + 1
