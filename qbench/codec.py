@@ -145,10 +145,13 @@ class Code:
     def surrogate(self, x: Tensor, codebook: Message, context: Context) -> Tensor:
         """The value of ``decode(encode(x))`` bit for bit, with a gradient for x and what of the codebook wants one.
 
-        A :class:`Trainable` says which gradient; of every other quantizer it is the gradient of x itself.
+        A :class:`Trainable` says which gradient; of every other quantizer it is the gradient of x itself. An entry p
+        of the codebook stands for q = 2^e p in units of x, so dL/dp = 2^e dL/dq; it gets 2^-e dL/dq instead, with
+        which a step of gradient descent moves q by what it would move q by itself.
         """
         if isinstance(self.quantizer, Trainable):
             exponent, inner = _open(codebook)
+            inner = _stepping_in_units(inner, exponent, self.quantizer.unitless)
             context = _in_units_of(context, exponent)
             return _scaled(self.quantizer.surrogate(_scaled(x, -exponent), inner, context=context), exponent)
         with torch.no_grad():
@@ -179,6 +182,28 @@ def _in_units_of(context: Context, exponent: int) -> Context:
     """The loss takes what the quantizer reconstructs, in its units; importance and gram have no units of x."""
     loss = context.loss
     return context if loss is None else replace(context, loss=lambda x: loss(_scaled(x, exponent)))
+
+
+def _stepping_in_units(codebook: Message, exponent: int, unitless: frozenset[str] = frozenset()) -> Message:
+    """The same numbers, the gradients of all but the unitless ones times 4^-exponent."""
+    found = dict(codebook)
+    for name in codebook.keys() - unitless:
+        value = codebook[name]
+        if isinstance(value, dict):
+            found[name] = _stepping_in_units(value, exponent)
+        elif isinstance(value, Tensor) and value.requires_grad:
+            found[name] = _with_gradient(value, -exponent)
+    return found
+
+
+def _with_gradient(x: Tensor, exponent: int) -> Tensor:
+    """``x`` itself, its gradient times 4^exponent; by a hook, since x 4^exponent may be no float32."""
+    same = x.view_as(x)
+    if same.requires_grad:
+        same.register_hook(  # type: ignore[no-untyped-call]
+            lambda gradient: _scaled(_scaled(gradient, exponent), exponent)
+        )
+    return same
 
 
 def _scaled(x: Tensor, exponent: int) -> Tensor:

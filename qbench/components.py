@@ -174,7 +174,13 @@ class Wrapper(Quantizer):
 
 
 class Trainable(ABC):
-    """What a quantizer also is when it takes part in training: LSQ, PACT, soft-to-hard."""
+    """What a quantizer also is when it takes part in training: LSQ, PACT, soft-to-hard.
+
+    Class attribute ``unitless``: names of codebook entries that are learned and stay as they are when x is multiplied,
+    such as logits. All others are in units of x, and the core steps them as if no scale were around the message.
+    """
+
+    unitless: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def surrogate(self, x: Tensor, codebook: Message, *, context: Context) -> Tensor:

@@ -22,8 +22,10 @@ from .suite import Suite
 State = Literal["run", "reused", "failed", "unavailable", "pending"]
 BASELINE_SECONDS = 5.0
 CALIBRATION_SECONDS = {"importance": 1.0, "gram": 1.0, "loss": 10.0}  # also what the quantizer makes of it
-MEMORY_SHARE = 0.8  # of the machine's memory, for all workers
+MEMORY_SHARE = 0.8  # of the machine's memory, and of a GPU's that several share, for all workers
 WORKER_BYTES = 3 * 2**29
+GPU_WORKER_BYTES = 10 * 2**30
+MOST_ON_A_GPU = 4
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,9 @@ class Options:
         select: terms such as ``track=ptq quantizer=uniform``, all of which a cell must meet.
         quantizers: specifications added to every grid they fit.
         device: ``auto``, ``cpu`` or ``cuda``.
-        workers: processes; default one per core on the CPU, one on a GPU.
+        workers: processes, all on the same device. Default on the CPU one per core; on a GPU one per 10 GiB of its
+            memory, at least 1, at most 4 or one per core. Several on a GPU may each take an equal part of 80 % of
+            its memory, and their timings are those of a shared device.
         time_budget: seconds; cheap cells first, breadth first, the rest is left pending.
         offline: fetch nothing.
         force: run everything anew. retry_failed: run what failed anew.
@@ -174,10 +178,17 @@ def resolve_device(device: str) -> Literal["cpu", "cuda"]:
 def _workers(options: Options, device_kind: str) -> int:
     if options.workers is not None:
         return options.workers
-    if device_kind != "cpu":
-        return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, int(MEMORY_SHARE * psutil.virtual_memory().total / WORKER_BYTES)))
+    most = min(cores, int(MEMORY_SHARE * psutil.virtual_memory().total / WORKER_BYTES))
+    return max(1, most if device_kind == "cpu" else min(most, _fit_on_the_gpu()))
+
+
+def _fit_on_the_gpu() -> int:
+    """How many small models that do not fill it alone share a GPU at once."""
+    import torch
+
+    total: int = torch.cuda.get_device_properties(0).total_memory
+    return min(MOST_ON_A_GPU, total // GPU_WORKER_BYTES)
 
 
 def flat(cell: Cell) -> dict[str, object]:

@@ -85,16 +85,17 @@ def _pool(plan: Plan) -> LocalPool:
     options = plan.options
     memory = options.memory or int(MEMORY_SHARE * psutil.virtual_memory().total / plan.workers)
     disabled = {DISABLE_VARIABLE: ",".join(options.disabled)} if options.disabled else {}
-    jobs = plan.count("run") + len(plan.downloads)
+    workers = min(plan.workers, plan.count("run") + len(plan.downloads))
     return LocalPool(
         Settings(
             device=plan.device_kind,
             data_root=options.data_root.absolute(),
             cache_root=options.cache_root.absolute(),
             memory=memory,
+            device_share=MEMORY_SHARE / workers if workers > 1 else 1.0,
             environment=disabled,
         ),
-        min(plan.workers, jobs),
+        workers,
     )
 
 
@@ -181,7 +182,7 @@ class _Writer:
         self.catalog = plan.catalog
         self.device_kind = plan.device_kind
         self.device = device_name(plan.device_kind)
-        self.environment = environment(_device_details(plan.device_kind))
+        self.environment = environment(_device_details(plan))
         self.environment_id = environment_id(self.environment)
         self.count = 0
         self._batch: list[Result] = []
@@ -257,8 +258,9 @@ def device_name(kind: str) -> str:
     return torch.cuda.get_device_name() if kind == "cuda" else "cpu"
 
 
-def _device_details(kind: str) -> dict[str, Any]:
-    if kind == "cpu":
+def _device_details(plan: Plan) -> dict[str, Any]:
+    """``workers`` share a GPU, on which timings depend; on a CPU each has a core."""
+    if plan.device_kind == "cpu":
         return {"kind": "cpu"}
     properties = torch.cuda.get_device_properties(0)
     return {
@@ -267,4 +269,5 @@ def _device_details(kind: str) -> dict[str, Any]:
         "memory": properties.total_memory,
         "capability": f"{properties.major}.{properties.minor}",
         "cuda": torch.version.cuda,
+        "workers": plan.workers,
     }

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from .batches import Batches, Split
 from .classifier import autocast_dtype, classifier, cross_entropy, evaluate, exact_kernels
 from .components import Examples, Model, Optimizer, Parameters
+from .energy import Meter
 from .errors import ParameterError
 from .schema import derived_seed
 
@@ -73,7 +74,8 @@ class Training(Parameters):
 class Trained:
     """A trained network that takes uint8 inputs, and how it got there. ``metrics`` is plain JSON.
 
-    ``epoch_seconds`` is the time of each pass over the training examples, without the validation that follows it.
+    ``epoch_seconds`` is the time of each pass over the training examples, without the validation that follows it, and
+    ``epoch_joules`` what the device's counter says of it, None without one (:mod:`qbench.energy`).
     ``module`` is what ``around`` made of the network, where there was one.
     """
 
@@ -192,9 +194,9 @@ def _fit(
     schedule = torch.optim.lr_scheduler.LambdaLR(rule, lambda step: rate_factor(step, steps, training))
     history = _History(training, batches)
     for epoch in range(training.epochs):
-        started = time.perf_counter()
+        meter, started = Meter(batches.split.inputs.device), time.perf_counter()
         loss = _epoch(module, rule, schedule, batches)
-        accuracy = history.note(module, loss, time.perf_counter() - started)
+        accuracy = history.note(module, loss, time.perf_counter() - started, meter.joules())
         if progress is not None:
             progress(epoch + 1, training.epochs, accuracy)
         if history.exhausted:
@@ -232,14 +234,16 @@ class _History:
         self.training, self.batches = training, batches
         self.losses: list[float] = []
         self.seconds: list[float] = []
+        self.joules: list[float | None] = []
         self.accuracies: list[float] = []
         self.validation_losses: list[float] = []
         self.best = 0
         self.weights: dict[str, Tensor] | None = None
 
-    def note(self, module: nn.Module, loss: float, seconds: float) -> float | None:
+    def note(self, module: nn.Module, loss: float, seconds: float, joules: float | None) -> float | None:
         self.losses.append(loss)
         self.seconds.append(seconds)
+        self.joules.append(joules)
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss of epoch {len(self.losses)} is {loss}; lower lr")
         split = self.batches.split
@@ -274,6 +278,7 @@ class _History:
             "epochs": len(self.losses),
             "training_loss": self.losses,
             "epoch_seconds": self.seconds,
+            "epoch_joules": self.joules,
             "epoch_examples": len(self.batches) * self.batches.size,
             "validation_accuracy": self.accuracies,
             "validation_loss": self.validation_losses,

@@ -150,6 +150,9 @@ def main() -> None:
         loaded=lambda: control.send("loaded"),
         note=lambda text: control.send("note", text=text),
     )
+    # after the decoder was forked: CUDA does not survive a fork
+    if bench.device.type == "cuda" and settings["device_share"] < 1:
+        torch.cuda.set_per_process_memory_fraction(settings["device_share"])
     control.listen()
     control.send("ready")
     while True:

@@ -6,13 +6,14 @@ import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 from torch import Tensor
 
 from qbench.components import Context, Examples, Parameters, Quantizer
-from qbench.message import Message
+from qbench.message import Message, Stream
 
 FASHION_MNIST = Path(__file__).resolve().parents[2] / "shared" / "datasets" / "fashion-mnist.tar"
 
@@ -38,6 +39,12 @@ def digits() -> Examples:
     labels = torch.from_numpy(found.target).long()
     test = torch.arange(len(labels)) % 5 == 0
     return Examples(images[~test], labels[~test], images[test], labels[test], classes=10)
+
+
+@pytest.fixture(scope="session")
+def few(digits: Examples) -> Examples:
+    """160 of the digits to train on, none to test with."""
+    return Examples(digits.train_inputs[:160], digits.train_labels[:160], *torch.empty(2, 0), classes=10)
 
 
 class KeptParameters(Parameters):
@@ -71,6 +78,64 @@ class Kept(Quantizer):
 def kept() -> type[Quantizer]:
     """The quantizer that keeps what it is given."""
     return Kept
+
+
+class RoundingParameters(Parameters):
+    bits: int = 8
+
+
+class Rounding(Quantizer):
+    """2^bits - 1 levels between the ends of what was fitted; the scale is in the codebook."""
+
+    name = "rounding"
+    targets = ("weight", "activation")
+    Parameters = RoundingParameters
+
+    @property
+    def half(self) -> int:
+        return 2 ** (int(self.parameters.bits) - 1) - 1
+
+    def fit(self, x: Tensor, *, context: Context) -> Message:
+        return {"scale": x.abs().max() / self.half}
+
+    def encode(self, x: Tensor, codebook: Message, *, context: Context) -> Message:
+        codes = (x / codebook["scale"]).round().clamp(-self.half, self.half)
+        return {"codes": Stream(codes + self.half, 2 * self.half + 1)}
+
+    def decode(self, codes: Message, codebook: Message, shape: torch.Size) -> Tensor:
+        stream, scale = codes["codes"], codebook["scale"]
+        assert isinstance(stream, Stream)
+        assert isinstance(scale, Tensor)
+        return (stream.values.float() - self.half).reshape(shape) * scale
+
+
+@pytest.fixture(scope="session")
+def rounding() -> type[Quantizer]:
+    """The quantizer that rounds to levels at equal distances."""
+    return Rounding
+
+
+@pytest.fixture
+def watching() -> type[Quantizer]:
+    """A quantizer of a test's own: zeros, the steps of its fits (-1 outside training), the contexts of its codes."""
+
+    class Watching(Quantizer):
+        name = "watching"
+        fitted: ClassVar[list[int]] = []
+        contexts: ClassVar[list[Context]] = []
+
+        def fit(self, x: Tensor, *, context: Context) -> Message:
+            self.fitted.append(context.public["step"] if context.public else -1)
+            return {}
+
+        def encode(self, x: Tensor, codebook: Message, *, context: Context) -> Message:
+            self.contexts.append(context)
+            return {"codes": Stream(torch.zeros(x.shape), 2)}
+
+        def decode(self, codes: Message, codebook: Message, shape: torch.Size) -> Tensor:
+            return torch.zeros(shape)
+
+    return Watching
 
 
 def write_distribution(

@@ -19,24 +19,6 @@ from qbench.observers import moving_average
 from qbench.quantizers.uniform import Uniform
 
 
-class Kept(Quantizer):
-    """Sends the values themselves."""
-
-    name = "kept"
-    targets = ("activation",)
-
-    def fit(self, x: Tensor, *, context: Context) -> Message:
-        return {}
-
-    def encode(self, x: Tensor, codebook: Message, *, context: Context) -> Message:
-        return {"x": x}
-
-    def decode(self, codes: Message, codebook: Message, shape: torch.Size) -> Tensor:
-        x = codes["x"]
-        assert isinstance(x, Tensor)
-        return x.reshape(shape)
-
-
 def pictures(n: int = 80, size: int = 8) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.randint(0, 256, (n, 1, size, size), generator=generator, dtype=torch.uint8)
@@ -54,13 +36,13 @@ def network(model: Model) -> nn.Module:
     ids=lambda model: model.name,
 )
 @pytest.mark.parametrize("mode", ["static", "dynamic"])
-def test_activations_that_are_kept_change_no_bit(model: Model, mode: str) -> None:
+def test_activations_that_are_kept_change_no_bit(model: Model, mode: str, kept: type[Quantizer]) -> None:
     """Residual connections, layers that write into their input, attention: the quantized input is a copy."""
     module, x = network(model), pictures(70)
     names = activation_names(module, x)
-    codebooks = observe(module, x[:4], Kept(), names, "min-max", seed=0) if mode == "static" else None
+    codebooks = observe(module, x[:4], kept(), names, "min-max", seed=0) if mode == "static" else None
     expected = evaluate(module, x)
-    with coded_activations(module, Kept(), names, codebooks, seed=0) as codes:
+    with coded_activations(module, kept(), names, codebooks, seed=0) as codes:
         assert torch.equal(evaluate(module, x), expected)
     assert torch.equal(evaluate(module, x), expected)
     assert not any(part._forward_pre_hooks for part in module.modules())
@@ -199,7 +181,7 @@ def test_a_percentile_clips() -> None:
     assert 255 * _scale(codebook) == pytest.approx(float(end), rel=1e-6)
 
 
-def test_a_layer_that_is_used_twice_is_counted_twice() -> None:
+def test_a_layer_that_is_used_twice_is_counted_twice(kept: type[Quantizer]) -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -210,15 +192,15 @@ def test_a_layer_that_is_used_twice_is_counted_twice() -> None:
 
     module, x = Twice().eval(), pictures(80)
     names = activation_names(module, x)
-    codebooks = observe(module, x, Kept(), names, seed=0)
+    codebooks = observe(module, x, kept(), names, seed=0)
     expected = evaluate(module, x)
-    with coded_activations(module, Kept(), names, codebooks, seed=0) as codes:
+    with coded_activations(module, kept(), names, codebooks, seed=0) as codes:
         assert torch.equal(evaluate(module, x), expected)
     assert codes["shared.weight"].elements == 2 * 80 * 8
 
 
-def test_a_quantizer_that_changes_its_own_parameters() -> None:
-    class Learns(Kept):
+def test_a_quantizer_that_changes_its_own_parameters(kept: type[Quantizer]) -> None:
+    class Learns(kept):  # type: ignore[misc, valid-type]
         name = "learns"
 
         @property

@@ -1,6 +1,7 @@
 """The code around a quantizer, with toy quantizers whose answers are known."""
 
 import json
+import math
 import struct
 
 import pytest
@@ -8,11 +9,13 @@ import torch
 from torch import Tensor
 
 from qbench.codec import MAX_HEADER, Code, Header, from_payload, prepare
-from qbench.components import Context, Quantizer
+from qbench.components import Context, Quantizer, Trainable
 from qbench.errors import InputError, InvalidReconstructionError, PayloadError
 from qbench.measuring import code
 from qbench.message import Message, Stream, pack
 from qbench.quantizers.entropy_coded import EntropyCoded
+from qbench.quantizers.lsq import LSQ
+from qbench.quantizers.surrogates import learnable
 from qbench.quantizers.uniform import Uniform
 from qbench.schema import Spec
 
@@ -134,6 +137,68 @@ def test_a_bad_reconstruction_is_invalid(bad, words: str) -> None:
     codebook = code.fit(torch.ones(2), context())
     with pytest.raises(InvalidReconstructionError, match=words):
         code.decode({}, codebook, torch.Size([2]))
+
+
+def steps_by_code(x: Tensor, rate: float, momentum: float) -> list[float]:
+    """LSQ's step in units of x after each of 30 updates that lessen the squared error."""
+    code = Code(LSQ(bits=3))
+    codebook = learnable(code.fit(x, context()))
+    step = codebook["c"]["step"]
+    sgd = torch.optim.SGD([step], lr=rate, momentum=momentum)
+    found = []
+    for _ in range(30):
+        sgd.zero_grad()
+        ((code.surrogate(x, codebook, context()) - x).square().sum() / 2).backward()
+        sgd.step()
+        found.append(float(step.detach()) * 2.0 ** int(codebook["e"]))
+    return found
+
+
+def steps_by_hand(x: Tensor, rate: float, momentum: float) -> list[float]:
+    """Equations 1 to 3 of Esser et al. 2020 in float64, Q_N = 4 and Q_P = 3, with no scale around anything."""
+    x, velocity, found = x.double(), 0.0, []
+    step = float(2 * x.abs().mean()) / math.sqrt(3)
+    for _ in range(30):
+        v = x / step
+        levels = v.clamp(-4, 3).round()
+        slope = torch.where((v > -4) & (v < 3), levels - v, levels)
+        gradient = float(((levels * step - x) * slope).sum()) / math.sqrt(x.numel() * 3)
+        velocity = momentum * velocity + gradient
+        step -= rate * velocity
+        found.append(step)
+    return found
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("k", [-30, -3, 0, 9])
+def test_a_learned_step_descends_as_if_there_were_no_scale(k: int, momentum: float) -> None:
+    """The gradient is continuous where codes change, so float32 follows float64 as closely as it rounds."""
+    x = torch.randn(300, generator=torch.Generator().manual_seed(3)) * 2.0**k
+    expected = steps_by_hand(x, 0.02, momentum)
+    assert not 0.9 < expected[-1] / expected[0] < 1.1
+    assert steps_by_code(x, 0.02, momentum) == pytest.approx(expected, rel=1e-4)
+
+
+class LevelAndRatio(Raw, Trainable):
+    """a b sign(x), a level a in units of x, a ratio b."""
+
+    unitless = frozenset({"ratio"})
+
+    def surrogate(self, x, codebook, *, context):
+        return codebook["inner"]["level"] * codebook["ratio"] * x.sign()
+
+
+@pytest.mark.parametrize("exponent", [-140, -3, 0, 100])
+def test_what_has_no_units_keeps_its_gradient(exponent: int) -> None:
+    """Of y = 2^e a b sign(x) = q b sign(x): 2^-e dy/dq for a, at any depth, and dy/db for b."""
+    book = learnable({"inner": {"level": torch.tensor(0.75)}, "ratio": torch.tensor(2.0)})
+    codebook: Message = {"e": torch.tensor(exponent, dtype=torch.int16), "c": book}
+    y = Code(LevelAndRatio()).surrogate(torch.tensor([1.0, -1.0]), codebook, context())
+    (y * torch.tensor([3.0, 1.0])).sum().backward()
+    level, ratio = book["inner"]["level"], book["ratio"]
+    assert (float(level.detach()), float(ratio.detach())) == (0.75, 2.0)
+    assert float(level.grad) == min(2.0 * (3 - 1) * 2.0**-exponent, torch.finfo(torch.float32).max)
+    assert float(ratio.grad) == 0.75 * (3 - 1) * 2.0**exponent
 
 
 def payload() -> bytes:

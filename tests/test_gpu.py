@@ -1,6 +1,7 @@
 """On a CUDA device: the same codes as on the CPU, and whole runs. Run with ``pytest -m gpu``."""
 
 import math
+import time
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 import qbench
 from qbench import plugins
+from qbench.energy import Meter
 from qbench.registry import Registry
 
 pytestmark = [
@@ -54,3 +56,37 @@ def test_smoke_on_cuda_agrees_with_the_cpu(tmp_path: Path) -> None:
         errors[device] = {row["cell_id"]: row["metrics"]["mse"]["value"] for row in rows}
     for cell, error in errors["cpu"].items():
         assert errors["cuda"][cell] == pytest.approx(error, rel=0.05)
+
+
+def test_workers_share_the_gpu(tmp_path: Path) -> None:
+    """Three at once on the same device: every cell ends well, and the results say how many there were."""
+    registry, cells = tmp_path / "r.duckdb", ["target=source"]
+    summary = qbench.run("smoke", registry, "cuda", workers=3, select=cells, cache_root=tmp_path / "cache")
+    assert set(summary.statuses) == {"ok"}
+    rows = Registry(registry).results("target=source").rows()
+    assert len({row["device"] for row in rows}) == 1
+    (environment,) = Registry(registry).sql("SELECT DISTINCT environment_id FROM results").fetchall()
+    assert Registry(registry).environment(environment[0])["device"]["workers"] == 3
+
+
+def test_a_worker_takes_no_more_than_its_part() -> None:
+    """A twentieth of the memory holds a fortieth, and not a tenth."""
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(0.05)
+    try:
+        torch.empty(total // 40, dtype=torch.uint8, device="cuda")
+        with pytest.raises(torch.OutOfMemoryError):
+            torch.empty(total // 10, dtype=torch.uint8, device="cuda")
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def test_a_gpu_that_counts_joules_spends_watts() -> None:
+    """More than 5 W and less than 2 kW over half a second of products; needs nvidia-ml-py."""
+    pytest.importorskip("pynvml")
+    x, meter = torch.randn(4096, 4096, device="cuda"), Meter(torch.device("cuda"))
+    began = time.monotonic()
+    while time.monotonic() - began < 0.5:
+        (x @ x).sum().item()
+    spent = meter.joules()
+    assert spent is None or 5 < spent / 0.5 < 2000

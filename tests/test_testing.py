@@ -1,9 +1,8 @@
 """The contract kit: what is built in passes it, and each kind of fault is caught by the check that is meant for it."""
 
-import json
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 import qbench
-from qbench import Stream, cli, codec, plugins
+from qbench import Stream, codec, plugins
 from qbench.components import Trainable
 from qbench.errors import QBenchError
 from qbench.straight_through import straight_through
@@ -325,99 +324,6 @@ def test_a_decoder_that_leaves_the_device_is_caught() -> None:
 
     assert check_quantizer(Sound()).ok
     assert check_quantizer(ComesHome()).failed == ["device"]
-
-
-LEAKY = """
-import qbench
-from qbench import Stream
-
-LAST = []
-
-class Leaky(qbench.Quantizer):
-    name = "leaky"
-    sweep = ({}, )
-
-    def fit(self, x, *, context):
-        return {}
-
-    def encode(self, x, codebook, *, context):
-        LAST[:] = [x.abs().max().clamp(min=2.0**-20) / 7]
-        return {"codes": Stream((x / LAST[0]).round() + 8, 16)}
-
-    def decode(self, codes, codebook, shape):
-        return (codes["codes"].values.float().reshape(shape) - 8) * LAST[0]
-
-@qbench.hookimpl
-def qbench_quantizers():
-    return [Leaky]
-"""
-
-
-@pytest.fixture
-def fresh_catalog() -> Iterator[None]:
-    plugins.catalog.cache_clear()
-    yield
-    plugins.catalog.cache_clear()
-
-
-def command(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        cli.command_line.main(["check", *arguments])
-    return int(ended.value.code or 0)
-
-
-def test_a_scale_left_in_a_global_is_caught_by_another_process(
-    distribution: Callable[..., Path], fresh_catalog: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    module = distribution(LEAKY)
-    assert command("leaky", "--json") == 1
-    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [row["check"] for row in rows] == [check.name for check in checks()]
-    assert {row["quantizer"] for row in rows} == {"leaky"}
-    (failed,) = [row for row in rows if row["status"] == "failed"]
-    assert failed["check"] == "decodes-elsewhere"
-    assert "cannot decode" in failed["detail"]
-    assert "list index out of range" in failed["detail"]
-    # an edited plugin is read anew by the process that decodes
-    module.write_text(LEAKY.replace("LAST = []", "LAST = [0.125]"))
-    (finding,) = [
-        check.finding(qbench.quantizer("leaky")) for check in checks() if str(check) == failed["check"]
-    ]
-    assert "differently" in finding.detail
-
-
-def test_the_command_says_what_failed_and_what_was_skipped(
-    distribution: Callable[..., Path], fresh_catalog: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    distribution(LEAKY)
-    assert command("leaky") == 1
-    said = capsys.readouterr().out
-    assert "decodes-elsewhere     failed" in said
-    assert "1 failed" in said
-    assert "does not claim to be unbiased" in said
-
-
-def test_a_name_alone_is_checked_at_every_point_of_its_sweep(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command("lloyd-max:bits=2", "topk", "--json") == 0
-    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    from qbench.quantizers.topk import TopK
-
-    points = [str(qbench.quantizer("lloyd-max", bits=2)), *(str(TopK(**point)) for point in TopK.sweep)]
-    assert list(dict.fromkeys(row["quantizer"] for row in rows)) == points
-
-
-@pytest.mark.parametrize("name", ["nothing", "uniform:bits=99", "uniform(", "uniform:colour=red"])
-def test_bad_names_end_with_two(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command(name) == 2
-    assert len(capsys.readouterr().err.splitlines()) == 1
-
-
-def test_a_broken_quantizer_ends_with_two_and_its_error(
-    distribution: Callable[..., Path], fresh_catalog: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    distribution(LEAKY.replace("({}, )", "({'bits': 4},)"))
-    assert command("leaky") == 2
-    assert "has no parameter 'bits'" in capsys.readouterr().err
 
 
 @parametrize_checks([Sound()])

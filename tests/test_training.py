@@ -1,4 +1,5 @@
 import contextlib
+import itertools
 import math
 import random
 from typing import Any
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 from torch import nn
 from torch.nn import functional
 
+from qbench import energy
 from qbench.augmentation import augmented
 from qbench.classifier import Classifier, autocast_dtype, evaluate, exact_kernels
 from qbench.components import Examples, Model, Optimizer
@@ -364,6 +366,18 @@ def test_every_epoch_is_timed(stripes: Examples) -> None:
     metrics = train(Linear(), Sgd(), stripes, Training(epochs=3, batch_size=8), seed=0).metrics
     assert len(metrics["epoch_seconds"]) == 3
     assert 0 < min(metrics["epoch_seconds"]) <= sum(metrics["epoch_seconds"]) <= metrics["seconds"]
+
+
+def test_every_epoch_is_weighed_where_the_device_counts(
+    stripes: Examples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readings 0, 1, 3, 6, 10, 15 joules, two for each epoch."""
+    monkeypatch.setattr(energy, "counters", lambda *_: [])
+    training = Training(epochs=3, batch_size=8)
+    assert train(Linear(), Sgd(), stripes, training, seed=0).metrics["epoch_joules"] == [None] * 3
+    readings = itertools.accumulate(itertools.count())
+    monkeypatch.setattr(energy, "counters", lambda *_: [energy.Counter(lambda: float(next(readings)))])
+    assert train(Linear(), Sgd(), stripes, training, seed=0).metrics["epoch_joules"] == [1, 3, 5]
 
 
 def test_the_last_epoch_is_noted_beside_the_one_kept(stripes: Examples) -> None:

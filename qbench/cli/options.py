@@ -72,7 +72,9 @@ _SELECTION: tuple[Decorator, ...] = (
     click.option(
         "--workers",
         type=click.IntRange(min=1),
-        help="Processes.  [default: one per core on the CPU, one on a GPU]",
+        help="Processes. On a GPU they share it, each with an equal part of its memory, and timings are of a shared "
+        "device: 1 for cells that need all of it.  [default: one per core on the CPU; on a GPU one per 10 GiB of its "
+        "memory, 1 to 4]",
     ),
     click.option(
         "--time-budget", metavar="10m", help="Breadth first and cheap cells first; the rest is left pending."

@@ -62,6 +62,12 @@ def trials(registry: Registry, where: Iterable[str] = ()) -> list[Trial]:
     ]
 
 
+def to_choose(cells: Iterable[Cell]) -> bool:
+    """Whether an optimizer is tried at several learning rates, so that there is something to choose."""
+    tried = [Trial(cell, {}) for cell in cells if cell.track == TRACK]
+    return any(len(search.points) > 1 for search in searches(tried))
+
+
 def _line(search: Search, choice: Choice | None) -> dict[str, Any]:
     """A flat record; what is chosen is null where no point is complete."""
     line: dict[str, Any] = {

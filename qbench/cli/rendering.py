@@ -116,8 +116,12 @@ def spec_text(spec: object) -> str:
 
 
 def number(value: float | None, decimals: int = 2) -> str:
-    """Fixed decimals, so that columns of numbers line up; a dash for what is not there."""
-    return "-" if value is None else f"{value:.{decimals}f}"
+    """Fixed decimals, so that columns of numbers line up; a dash for what is not there.
+
+    >>> number(-0.0004, 3)
+    '0.000'
+    """
+    return "-" if value is None else f"{value:z.{decimals}f}"
 
 
 def significant(value: float | None) -> str:

@@ -19,7 +19,7 @@ from ..reporting import cut
 from ..runner import Summary
 from ..schema import Spec
 from ..tracks.lattice_verdict import FEWEST_CELLS, decide_l1
-from . import INTERRUPTED, interrupts, reference, rendering, summary
+from . import INTERRUPTED, interrupts, recipes, reference, rendering, summary
 from .headlines import Measured
 from .labels import Labels
 from .options import json_option, run_options
@@ -226,6 +226,7 @@ def _place(plan: Plan) -> list[str]:
 
 
 def _next(done: Summary, plan: Plan) -> list[str]:
-    words = (["results"], ["export", "results.parquet"])
+    choosing = [["recipes"]] if recipes.to_choose(planned.cell for planned in plan.cells) else []
+    words = (*choosing, ["results"], ["export", "results.parquet"])
     steps = [shlex.join(["qbench", *command, *_place(plan)]) for command in words]
     return ["the same command, for what is pending", *steps] if done.pending else steps

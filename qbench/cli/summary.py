@@ -189,7 +189,7 @@ def _cell(point: Point, column: str, chosen: Headline) -> str:
     if value is None:
         return "-"
     mark = "*" if column in point.front else " "
-    text = f"{value:.{chosen.decimals}f}"
+    text = rendering.number(value, chosen.decimals)
     if chosen.aside:
         aside = rendering.number(point.aside.get(column), chosen.aside_decimals)
         if chosen.second:

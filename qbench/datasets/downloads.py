@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
+from filelock import FileLock
+
+from ..errors import DataError
+
 SOCKET_TIMEOUT = 10.0  # seconds to connect, and without a byte
 LOCK_TIMEOUT = 600.0  # seconds to wait for another process that fetches into the same folder
 
@@ -64,6 +68,21 @@ class Download:
         finally:
             part.unlink(missing_ok=True)
         return None
+
+
+@contextlib.contextmanager
+def fetching(name: str, folder: Path, by_hand: str) -> Iterator[None]:
+    """Make a folder and lock it, while the files of the data set ``name`` are brought there.
+
+    Raises:
+        DataError: in place of any OSError inside; ends in what a user can do by hand.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock", timeout=LOCK_TIMEOUT):
+            yield
+    except OSError as error:
+        raise DataError(f"cannot fetch {name}: {one_line(error)}; {by_hand}") from error
 
 
 def one_line(error: Exception) -> str:

@@ -3,12 +3,10 @@
 from pathlib import Path
 from typing import final
 
-from filelock import FileLock
-
 from ..errors import DataError
 from ..places import DATA_VARIABLE
 from .characters import Characters
-from .downloads import LOCK_TIMEOUT, Download, one_line
+from .downloads import Download, fetching, one_line
 
 FILE = Download(
     "input.txt",
@@ -31,13 +29,9 @@ class TinyShakespeare(Characters):
 
     def fetch(self, root: Path) -> None:
         folder = self._path(root).parent
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder / ".lock", timeout=LOCK_TIMEOUT):
-                if self.missing(root) is not None:
-                    FILE.fetch(folder)
-        except OSError as error:
-            raise DataError(f"cannot fetch {self.name}: {one_line(error)}; {self._by_hand(root)}") from error
+        with fetching(self.name, folder, self._by_hand(root)):
+            if self.missing(root) is not None:
+                FILE.fetch(folder)
 
     def text(self, root: Path) -> str:
         path = self._path(root)

@@ -9,11 +9,9 @@ from tarfile import TarError
 from typing import Any, ClassVar
 from zipfile import BadZipFile
 
-from filelock import FileLock
-
 from ..components import Examples, Images
 from ..errors import DataError
-from .downloads import LOCK_TIMEOUT, one_line
+from .downloads import fetching, one_line
 
 UNREADABLE = (
     OSError,
@@ -97,13 +95,8 @@ class TorchvisionImages(Images):
         return None
 
     def fetch(self, root: Path) -> None:
-        place = self.place(root)
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-            with FileLock(place / ".lock", timeout=LOCK_TIMEOUT):
-                self.bring(root)
-        except OSError as error:
-            raise DataError(f"cannot fetch {self.name}: {one_line(error)}; {self.by_hand(root)}") from error
+        with fetching(self.name, self.place(root), self.by_hand(root)):
+            self.bring(root)
 
     def load(self, root: Path) -> Examples:
         try:

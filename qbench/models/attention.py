@@ -42,6 +42,12 @@ class Attention(nn.Module):
         return x.view(x.shape[0], x.shape[1], self.heads, -1).transpose(1, 2)
 
 
+def require_whole_heads(width: int, heads: int) -> None:
+    """Refuse a width that heads cannot share; a ValueError, as validators of parameters raise."""
+    if width % heads:
+        raise ValueError(f"width={width} is no multiple of heads={heads}; change one")
+
+
 def _later(scores: Tensor) -> Tensor:
     """Which keys come after each query, [queries, keys]; no buffer, which would count as stored."""
     return torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)

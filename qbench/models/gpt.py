@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ..components import Model, Parameters
-from .attention import Attention
+from .attention import Attention, require_whole_heads
 
 DEVIATION = 0.02
 
@@ -20,8 +20,7 @@ class GptParameters(Parameters):
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> Self:
-        if self.width % self.heads:
-            raise ValueError(f"width={self.width} is no multiple of heads={self.heads}; change one")
+        require_whole_heads(self.width, self.heads)
         return self
 
 

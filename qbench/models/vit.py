@@ -7,7 +7,7 @@ from torch import nn
 
 from ..components import Model, Parameters
 from ..errors import ParameterError
-from .attention import Attention
+from .attention import Attention, require_whole_heads
 
 
 class VitParameters(Parameters):
@@ -21,8 +21,7 @@ class VitParameters(Parameters):
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> Self:
-        if self.width % self.heads:
-            raise ValueError(f"width={self.width} is no multiple of heads={self.heads}; change one")
+        require_whole_heads(self.width, self.heads)
         return self
 
 

@@ -33,7 +33,8 @@ def efficiency(
     - ``bops``, ``float_bops``: bit operations of ``module`` and of ``original``, all in float32.
     - ``effective_bits`` = sqrt(bops / multiplications): the bits of a network with weights and activations of equal
       width in all layers that takes as many bit operations; 32 for float.
-    - ``energy``, ``float_energy``: estimates in joule.
+    - ``energy``, ``float_energy``: estimates in joule. What a simulation spends is no measurement of it: track
+      ``float`` has the joules of the float network.
 
     Args:
         inputs: as the networks take them; the first is counted.

@@ -11,12 +11,15 @@ from ..baselines import Baseline
 from ..classifier import evaluate
 from ..components import Examples, Kind, Parameters, Track
 from ..costs import training_flops
+from ..energy import joules_per_call
 from ..errors import SuiteError
 from ..metrics import accuracy, bits_per_character
 from ..schema import Cell, Fact, Measurement, Outcome, Recipe
 from ..training import Training, training_examples
 from ..workbench import Workbench
 from .transfer import transfer
+
+_BATCH = 512
 
 
 class FloatTrainingParameters(Parameters):
@@ -40,7 +43,9 @@ class FloatTraining(Track):
 
     ``seconds_per_epoch`` is the mean over the passes through the training examples, without validation;
     ``examples_per_second`` goes with it, and ``flops_per_second`` is that times ``training_flops``, the operations of
-    matrix products and convolutions for one example, forward and backward. They are from when the baseline was trained.
+    matrix products and convolutions for one example, forward and backward. They are from when the baseline was trained;
+    so is ``joules_per_epoch``. ``joules_per_example`` is of inference in batches of at most 512. Joules are of the
+    device's own counter, whatever else ran included; null without one (:mod:`qbench.energy`).
     """
 
     name = "float"
@@ -120,6 +125,7 @@ def _text_measurements(baseline: Baseline) -> dict[str, Measurement]:
 def _size_and_speed(baseline: Baseline) -> dict[str, Measurement]:
     seconds: list[float] = baseline.metrics["epoch_seconds"]
     flops = training_flops(baseline.module, baseline.data.test_inputs[:1])
+    joules: list[float] = [spent for spent in baseline.metrics.get("epoch_joules", []) if spent is not None]
     rate = len(seconds) * baseline.metrics["epoch_examples"] / math.fsum(seconds)
     return {
         "parameters": Measurement(value=sum(p.numel() for p in baseline.module.parameters()), unit="1"),
@@ -127,7 +133,17 @@ def _size_and_speed(baseline: Baseline) -> dict[str, Measurement]:
         "seconds_per_epoch": Measurement.mean(seconds, "s", timing=True),
         "examples_per_second": Measurement(value=rate, unit="1/s", n=len(seconds), timing=True),
         "flops_per_second": Measurement(value=flops * rate, unit="FLOP/s", n=len(seconds), timing=True),
+        "joules_per_epoch": Measurement.mean(joules, "J", timing=True)
+        if joules
+        else Measurement(value=None, unit="J", timing=True),
+        "joules_per_example": Measurement(value=_joules_per_example(baseline), unit="J", timing=True),
     }
+
+
+def _joules_per_example(baseline: Baseline) -> float | None:
+    batch = baseline.data.test_inputs[:_BATCH]
+    spent = joules_per_call(lambda: evaluate(baseline.module, batch, _BATCH), batch.device)
+    return None if spent is None else spent / len(batch)
 
 
 def _facts(metrics: dict[str, Any], training: Training) -> dict[str, Fact]:

@@ -110,7 +110,7 @@ class Qat(Track):
 
     name = "qat"
     reference = "Jacob et al. 2018, section 3 (arXiv:1712.05877); Bengio, Leonard & Courville 2013, section 4"
-    version = 2
+    version = 3
     targets = ("weight", "activation")
     provides = frozenset()
     specified: ClassVar[Mapping[str, Kind]] = {"weights": "quantizer", "transfer": "dataset"}

@@ -31,14 +31,6 @@ def points() -> list[str]:
     return [str(one.spec) for one in middle if not any(part.needs for part in one.parts())]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def x() -> Tensor:
     return torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))

@@ -35,14 +35,6 @@ TRAINING = Training(epochs=1, validation=0, selection="last", schedule="constant
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @cache
 def examples() -> Examples:
     """Pictures of 28 x 28 that ten smooth patterns and noise make; shaped like Fashion-MNIST, a ninth of its size."""

@@ -121,6 +121,21 @@ def test_bytes_are_those_of_the_storage(results: dict[str, Result], key: str) ->
     assert metric(results[key], "coverage") == pytest.approx(sum(ELEMENTS) / (sum(ELEMENTS) + sum(CHANNELS)))
 
 
+def test_joules_of_an_input(plugin: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every call moves the counter by 6 J and has 4 inputs; without a counter there is nothing to say."""
+    from qbench_torchao.latency import measured_energy
+
+    from qbench import energy
+
+    spent, network = [0.0], nn.Identity()
+    network.register_forward_hook(lambda *_: spent.append(spent.pop() + 6))
+    monkeypatch.setattr(energy, "counters", lambda *_: [energy.Counter(lambda: spent[0])])
+    found = measured_energy(network, torch.zeros(4, 2))
+    assert (found.value, found.unit, found.timing) == (1.5, "J", True)
+    monkeypatch.setattr(energy, "counters", lambda *_: [])
+    assert measured_energy(network, torch.zeros(4, 2)).value is None
+
+
 def test_the_control_changes_nothing(results: dict[str, Result]) -> None:
     result = results["float"]
     assert (metric(result, "flips"), metric(result, "kl"), metric(result, "coverage")) == (0, 0, 0)

@@ -1,3 +1,4 @@
+import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from qbench import energy
 from qbench.components import Examples, Model
 from qbench.errors import InputError, SuiteError
 from qbench.models.gpt import Gpt
@@ -124,7 +126,21 @@ def test_operations_and_parameters_of_a_linear_layer(bench: Any, digits: Example
     assert rate * value(outcome, "seconds_per_epoch") == pytest.approx(shown)
     assert seconds.n == len(seconds.samples) == 3
     timed = {name for name, m in outcome.measurements.items() if m.timing}
-    assert timed == {"seconds_per_epoch", "examples_per_second", "flops_per_second"}
+    speeds = {"seconds_per_epoch", "examples_per_second", "flops_per_second"}
+    assert timed == speeds | {"joules_per_epoch", "joules_per_example"}
+
+
+def test_joules_are_those_of_the_counter(
+    bench: Any, digits: Examples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A counter that moves by 3 J whenever it is read: 3 J between an epoch's ends; none, and there are no joules."""
+    readings = itertools.count(0.0, 3.0)
+    monkeypatch.setattr(energy, "counters", lambda *_: [])
+    assert ran(bench, Spec(name="constant"), STILL).measurements["joules_per_example"].value is None
+    monkeypatch.setattr(energy, "counters", lambda *_: [energy.Counter(lambda: next(readings))])
+    outcome = ran(bench, Spec(name="constant"), STILL, training=TRAINING | {"epochs": 2})
+    assert outcome.measurements["joules_per_epoch"].samples == [3.0, 3.0]
+    assert 0 < value(outcome, "joules_per_example") <= 3.0 / min(512, len(digits.test_labels))
 
 
 def test_text_is_scored_in_bits(bench: Any) -> None:

@@ -1,5 +1,5 @@
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -8,15 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from qbench.baselines import Baseline, make_baseline, weights_sha256
+from qbench.baselines import weights_sha256
 from qbench.calibration import Calibration
 from qbench.classifier import evaluate
-from qbench.codec import from_payload
 from qbench.components import Component, Context, Examples, Model, Parameters, Quantizer
-from qbench.datasets.digits import Digits
 from qbench.errors import InputError, ParameterError, SuiteError
 from qbench.layers import swapped_weights, weight_tensors
 from qbench.message import Message, Stream
@@ -29,7 +26,7 @@ from qbench.quantizers.gptq import Gptq
 from qbench.quantizers.kmeans_hessian import KMeansHessian
 from qbench.quantizers.nf4 import Nf4
 from qbench.quantizers.uniform import Uniform
-from qbench.schema import Cell, Outcome, Recipe, Spec
+from qbench.schema import Cell, Outcome, Spec
 from qbench.tracks.calibrated import calibration_pictures
 from qbench.tracks.mixed_precision import MixedPrecision, with_bits
 from qbench.tracks.ptq import Ptq
@@ -105,65 +102,10 @@ class Swelling(Quantizer):
         return (stream.values.float() - half).reshape(shape) / half
 
 
-COMPONENTS: dict[str, type[Component]] = {
-    c.name: c
-    for c in (
-        *(Mlp, Deaf, Single, Speller, Adam, Digits),
-        *(Uniform, Gptq, Adaround, KMeansHessian, EntropyCoded, Nf4, Swelling),
-    )
-}
-
-
-class Bench:
-    """Baselines from a folder; decoding from the payload alone, in this process; payloads are kept."""
-
-    device = torch.device("cpu")
-
-    def __init__(self, root: Path, data: Callable[[str], Examples]) -> None:
-        self.root, self.data_root, self.load = root, root, data
-        self.payloads: list[bytes] = []
-        self.notes: list[str] = []
-        self.cached: dict[str, Baseline] = {}
-
-    def build(self, kind: str, spec: Spec) -> Any:
-        parameters = {
-            key: self.build("quantizer", value) if isinstance(value, Spec) else value
-            for key, value in spec.parameters.items()
-        }
-        return COMPONENTS["digits" if kind == "dataset" else spec.name](**parameters)
-
-    def quantizer(self, spec: Spec) -> Any:
-        return self.build("quantizer", spec)
-
-    def data(self, spec: Spec) -> Examples:
-        return self.load(spec.name)
-
-    def baseline(self, recipe: Recipe) -> Baseline:
-        if recipe.baseline_id not in self.cached:
-            self.cached[recipe.baseline_id] = make_baseline(recipe, self, self.root)
-        return self.cached[recipe.baseline_id]
-
-    def loaded(self) -> None:
-        self.payloads.clear()
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def decode(self, payloads: Sequence[bytes]) -> list[Tensor]:
-        self.payloads += payloads
-        return [from_payload(payload, self.quantizer) for payload in payloads]
-
-
-def examples(name: str) -> Examples:
-    return text() if name == "letters" else digits()
-
-
-def digits() -> Examples:
-    found = load_digits()
-    images = torch.from_numpy(found.images * 15).to(torch.uint8).unsqueeze(1)
-    labels = torch.from_numpy(found.target).long()
-    test = torch.arange(len(labels)) % 5 == 0
-    return Examples(images[~test], labels[~test], images[test], labels[test], classes=10)
+COMPONENTS: tuple[type[Component], ...] = (
+    *(Mlp, Deaf, Single, Speller, Adam),
+    *(Uniform, Gptq, Adaround, KMeansHessian, EntropyCoded, Nf4, Swelling),
+)
 
 
 def text() -> Examples:
@@ -185,28 +127,13 @@ METHODS = ("greedy", "optimal", "water-filling", "uniform")
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    return Bench(tmp_path_factory.mktemp("baselines"), examples)
-
-
-def cell(
-    track: str, quantizer: str | None, model: str, dataset: str, seed: int, budget: dict[str, Any]
-) -> Cell:
-    return Cell(
-        track=track,
-        track_version=1,
-        target="weight",
-        quantizer=Spec.parse(quantizer) if quantizer else None,
-        model=Spec.parse(model),
-        dataset=Spec(name=dataset),
-        optimizer=Spec.parse("adam(lr=0.003)"),
-        seed=seed,
-        budget=budget,
-    )
+def bench(tmp_path_factory: pytest.TempPathFactory, make_bench: Callable[..., Any], digits: Examples) -> Any:
+    sets = {"digits": digits, "letters": text()}
+    return make_bench(tmp_path_factory.mktemp("baselines"), COMPONENTS, sets)
 
 
 def run(
-    bench: Bench,
+    bench: Any,
     quantizer: str | None = PER_TENSOR,
     model: str = MODEL,
     dataset: str = "digits",
@@ -214,7 +141,7 @@ def run(
     **budget: Any,
 ) -> Outcome:
     whole = {"training": TRAINING, **budget}
-    return MixedPrecision(**whole).run(cell("mixed-precision", quantizer, model, dataset, seed, whole), bench)
+    return bench.run(MixedPrecision, "weight", quantizer, model, whole, dataset, seed=seed)
 
 
 def values(outcome: Outcome) -> dict[str, Any]:
@@ -231,7 +158,7 @@ def body_nbytes(payload: bytes) -> int:
 
 
 @pytest.mark.parametrize("method", ["greedy", "optimal", "water-filling"])
-def test_a_layer_that_nothing_depends_on_gets_the_fewest_bits(bench: Bench, method: str) -> None:
+def test_a_layer_that_nothing_depends_on_gets_the_fewest_bits(bench: Any, method: str) -> None:
     outcome = run(bench, model="deaf", rate=5.0, method=method)
     assert outcome.facts["layers"] == "network.first network.second network.last"
     assert outcome.measurements["sensitivity"].samples[1] == 0
@@ -240,7 +167,7 @@ def test_a_layer_that_nothing_depends_on_gets_the_fewest_bits(bench: Bench, meth
     assert min(first, last) > 2
 
 
-def test_equal_weights_look_at_variances_alone(bench: Bench) -> None:
+def test_equal_weights_look_at_variances_alone(bench: Any) -> None:
     """What nothing depends on is stored as finely as its variance says: R - R' = log2(s / s') / 2 within a choice."""
     outcome = run(bench, model="deaf", rate=5.0, method="water-filling", weighting="equal")
     assert outcome.facts["weighting"] == "equal"
@@ -261,7 +188,7 @@ def test_equal_weights_look_at_variances_alone(bench: Bench) -> None:
         ("swelling", "optimal"),
     ],
 )
-def test_the_bytes_of_the_payloads_are_within_the_budget(bench: Bench, quantizer: str, method: str) -> None:
+def test_the_bytes_of_the_payloads_are_within_the_budget(bench: Any, quantizer: str, method: str) -> None:
     for rate in (3.7, 5.3):
         Swelling.met.clear()
         outcome = run(bench, quantizer, rate=rate, method=method)
@@ -271,7 +198,7 @@ def test_the_bytes_of_the_payloads_are_within_the_budget(bench: Bench, quantizer
         assert outcome.facts["budget_rate"] == rate
 
 
-def test_layers_that_take_more_bytes_behind_quantized_ones_are_chosen_anew(bench: Bench) -> None:
+def test_layers_that_take_more_bytes_behind_quantized_ones_are_chosen_anew(bench: Any) -> None:
     """Alone the 4-bit layers fill the budget to the byte; together two of them take 40 bytes more."""
     Swelling.met.clear()
     alone = run(bench, "swelling", choices=[4], rate=32.0)
@@ -285,7 +212,7 @@ def test_layers_that_take_more_bytes_behind_quantized_ones_are_chosen_anew(bench
     assert len(bench.payloads) == 3 * 2 + 2 * 3
 
 
-def test_greedy_is_no_worse_than_one_choice_for_all_at_its_bytes(bench: Bench) -> None:
+def test_greedy_is_no_worse_than_one_choice_for_all_at_its_bytes(bench: Any) -> None:
     """4.5 bits hold 4 for every layer and no more. Paired over seeds: mean gain above 2 standard errors."""
     gains = []
     for seed in range(6):
@@ -298,7 +225,7 @@ def test_greedy_is_no_worse_than_one_choice_for_all_at_its_bytes(bench: Bench) -
     assert mean(gains) > 2 * stdev(gains) / 6**0.5
 
 
-def test_more_bytes_are_better(bench: Bench) -> None:
+def test_more_bytes_are_better(bench: Any) -> None:
     rows = [values(run(bench, rate=rate)) for rate in (3.0, 4.0, 5.0, 7.0)]
     for less, more in itertools.pairwise(rows):
         assert less["predicted_kl"] > more["predicted_kl"]
@@ -307,7 +234,7 @@ def test_more_bytes_are_better(bench: Bench) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("quantizer", [PER_TENSOR, "gptq(scheme=asymmetric)"])
-def test_one_layer_loses_what_was_predicted(bench: Bench, quantizer: str, method: str) -> None:
+def test_one_layer_loses_what_was_predicted(bench: Any, quantizer: str, method: str) -> None:
     outcome = run(bench, quantizer, model="single", rate=4.0, method=method)
     assert bits(outcome) == [3]
     assert values(outcome)["predicted_kl"] == values(outcome)["calibration_kl"] > 0
@@ -317,13 +244,13 @@ def test_one_layer_loses_what_was_predicted(bench: Bench, quantizer: str, method
     "quantizer",
     [PER_TENSOR, "gptq(scheme=asymmetric)", "adaround(iterations=20)", "kmeans-hessian", "swelling"],
 )
-def test_a_single_choice_is_scored_like_ptq(bench: Bench, quantizer: str) -> None:
+def test_a_single_choice_is_scored_like_ptq(bench: Any, quantizer: str) -> None:
     spec = Spec.parse(quantizer)
     fixed = str(Spec(name=spec.name, parameters={**spec.parameters, "bits": 5}))
     Swelling.met.clear()
     mixed = run(bench, quantizer, choices=[5], rate=32.0, calibration=64)
     budget = {"training": TRAINING, "calibration": 64}
-    plain = Ptq(**budget).run(cell("ptq", fixed, MODEL, "digits", 0, budget), bench)
+    plain = bench.run(Ptq, "weight", fixed, MODEL, budget)
     assert values(plain).items() <= values(mixed).items()
     assert {
         name: plain.facts[name] for name in ("calibration", "rate_class", "tensors")
@@ -331,7 +258,7 @@ def test_a_single_choice_is_scored_like_ptq(bench: Bench, quantizer: str) -> Non
     assert mixed.baseline_sha256 == plain.baseline_sha256
 
 
-def test_sensitivities_are_those_of_a_network_with_one_quantized_layer(bench: Bench) -> None:
+def test_sensitivities_are_those_of_a_network_with_one_quantized_layer(bench: Any) -> None:
     """By hand for the second layer, with calibration from the float network alone."""
     outcome = run(bench, "gptq(scheme=asymmetric)", rate=4.3)
     found = outcome.measurements["sensitivity"]
@@ -350,14 +277,14 @@ def test_sensitivities_are_those_of_a_network_with_one_quantized_layer(bench: Be
         assert found.samples[1] == kl(before, evaluate(baseline.module, inputs))
 
 
-def test_the_prediction_is_the_sum_over_layers(bench: Bench) -> None:
+def test_the_prediction_is_the_sum_over_layers(bench: Any) -> None:
     outcome = run(bench, choices=[4], rate=32.0)
     assert values(outcome)["predicted_kl"] == pytest.approx(sum(outcome.measurements["sensitivity"].samples))
     assert outcome.measurements["predicted_kl"].n == outcome.measurements["calibration_kl"].n == 256
     assert outcome.measurements["kl"].n == 360
 
 
-def test_layers_of_more_bits_are_finer(bench: Bench) -> None:
+def test_layers_of_more_bits_are_finer(bench: Any) -> None:
     outcome = run(bench, rate=6.0)
     decibels = outcome.measurements["layer_sqnr"]
     assert decibels.value == pytest.approx(mean(decibels.samples))
@@ -366,11 +293,11 @@ def test_layers_of_more_bits_are_finer(bench: Bench) -> None:
     assert [x for _, x in order] == sorted(decibels.samples)
 
 
-def test_test_examples_have_no_say(bench: Bench, tmp_path: Path) -> None:
-    def upside_down(name: str) -> Examples:
-        return replace(digits(), test_inputs=digits().test_inputs.flip(2))
-
-    here, there = run(bench), run(Bench(tmp_path, upside_down))
+def test_test_examples_have_no_say(
+    bench: Any, make_bench: Callable[..., Any], digits: Examples, tmp_path: Path
+) -> None:
+    upside_down = replace(digits, test_inputs=digits.test_inputs.flip(2))
+    here, there = run(bench), run(make_bench(tmp_path, COMPONENTS, {"digits": upside_down}))
     for name in ("sensitivity", "predicted_kl", "calibration_kl", "rate", "layer_sqnr"):
         assert here.measurements[name] == there.measurements[name]
     assert here.facts == there.facts
@@ -378,7 +305,7 @@ def test_test_examples_have_no_say(bench: Bench, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("quantizer", [PER_TENSOR, "gptq(scheme=asymmetric)", "kmeans-hessian"])
-def test_text(bench: Bench, quantizer: str) -> None:
+def test_text(bench: Any, quantizer: str) -> None:
     outcome = run(bench, quantizer, model="speller", dataset="letters", rate=6.0, calibration=32)
     assert outcome.facts["layers"] == "network.1 network.3"
     assert outcome.measurements["kl"].n == 32 * 12
@@ -389,7 +316,7 @@ def test_text(bench: Bench, quantizer: str) -> None:
     assert sum(map(body_nbytes, bench.payloads[-2:])) <= 6.0 * (16 * 24 + 24 * 8) / 8
 
 
-def test_the_model_is_untouched_and_the_same_cell_gives_the_same_numbers(bench: Bench) -> None:
+def test_the_model_is_untouched_and_the_same_cell_gives_the_same_numbers(bench: Any) -> None:
     first, second = (run(bench, "gptq(scheme=asymmetric)", rate=4.3) for _ in range(2))
     assert values(first) == values(second)
     assert first.facts == second.facts
@@ -397,7 +324,7 @@ def test_the_model_is_untouched_and_the_same_cell_gives_the_same_numbers(bench: 
     assert weights_sha256(baseline.module.state_dict()) == baseline.sha256 == first.baseline_sha256
 
 
-def test_facts(bench: Bench) -> None:
+def test_facts(bench: Any) -> None:
     outcome = run(bench, rate=4.5, calibration=100)
     (baseline,) = [b for b in bench.cached.values() if b.baseline_id == outcome.baseline_id]
     inputs, _ = calibration_pictures(baseline.data, 100, 0)
@@ -419,7 +346,7 @@ def test_facts(bench: Bench) -> None:
     }
 
 
-def test_bits_of_the_specification_play_no_part(bench: Bench) -> None:
+def test_bits_of_the_specification_play_no_part(bench: Any) -> None:
     first, second = (run(bench, f"uniform(bits={bits},range=mse)") for bits in (3, 8))
     assert values(first) == values(second)
 
@@ -432,13 +359,22 @@ def test_bits_of_the_quantizer_inside() -> None:
 
 def test_the_estimate_grows_with_the_choices() -> None:
     whole = {"training": TRAINING}
-    one = cell("mixed-precision", PER_TENSOR, "vit", "fashion-mnist", 0, whole)
+    one = Cell(
+        track="mixed-precision",
+        track_version=1,
+        target="weight",
+        quantizer=Spec.parse(PER_TENSOR),
+        model=Spec(name="vit"),
+        dataset=Spec(name="fashion-mnist"),
+        optimizer=Spec(name="adam"),
+        budget=whole,
+    )
     ptq = Ptq(**whole).estimate(one)
     assert MixedPrecision(**whole, choices=[4]).estimate(one) == 2 * ptq
     assert MixedPrecision(**whole).estimate(one) == 7 * ptq
 
 
-def test_what_is_refused(bench: Bench) -> None:
+def test_what_is_refused(bench: Any) -> None:
     with pytest.raises(SuiteError, match="'mixed-precision' lacks a quantizer"):
         run(bench, None)
     with pytest.raises(SuiteError, match="'nf4' has no parameter 'bits'; name a quantizer that has one"):

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from qbench.baselines import weights_sha256
-from qbench.components import Component, Context, Examples, Parameters, Quantizer, Transform
+from qbench.components import Component, Context, Examples, Quantizer, Transform
 from qbench.errors import InputError, ParameterError, PluginError, SpecError, SuiteError
-from qbench.message import Message, Stream
+from qbench.message import Message
 from qbench.models.cnn import Cnn
 from qbench.models.mlp import Mlp
 from qbench.optimizers.adam import Adam
@@ -22,32 +22,6 @@ from qbench.tracks.ptq import Ptq
 from qbench.transforms.batch_norm_folding import BatchNormFolding
 from qbench.transforms.bias_correction import BiasCorrection
 from qbench.transforms.cross_layer_equalization import CrossLayerEqualization
-
-
-class RoundingParameters(Parameters):
-    bits: int = 8
-
-
-class Rounding(Quantizer):
-    """Nearest of 2^bits - 1 levels from -1 to 1."""
-
-    name = "rounding"
-    targets = ("weight",)
-    Parameters = RoundingParameters
-
-    def fit(self, x: Tensor, *, context: Context) -> Message:
-        return {}
-
-    def encode(self, x: Tensor, codebook: Message, *, context: Context) -> Message:
-        half = 2 ** (self.parameters.bits - 1) - 1
-        return {"codes": Stream((x * half).round() + half, 2 * half + 1)}
-
-    def decode(self, codes: Message, codebook: Message, shape: torch.Size) -> Tensor:
-        half = 2 ** (self.parameters.bits - 1) - 1
-        stream = codes["codes"]
-        assert isinstance(stream, Stream)
-        return (stream.values.float() - half).reshape(shape) / half
-
 
 SEEN: list[tuple[torch.Size, Context]] = []
 
@@ -101,7 +75,7 @@ class Attic(Transform):
 
 
 COMPONENTS: tuple[type[Component], ...] = (
-    *(Mlp, Cnn, Adam, Uniform, KMeansHessian, Rounding, Watching, WatchingGram),
+    *(Mlp, Cnn, Adam, Uniform, KMeansHessian, Watching, WatchingGram),
     *(BatchNormFolding, CrossLayerEqualization, BiasCorrection, Cheat, Attic),
 )
 
@@ -113,13 +87,8 @@ PARAMETERS = sum(WEIGHTS) + 32 + 32 + 10
 
 
 @pytest.fixture(scope="module")
-def bench(
-    tmp_path_factory: pytest.TempPathFactory,
-    make_bench: Callable[..., Any],
-    kept: type[Quantizer],
-    digits: Examples,
-) -> Any:
-    return make_bench(tmp_path_factory.mktemp("baselines"), [*COMPONENTS, kept], {"digits": digits})
+def bench(tmp_path_factory: pytest.TempPathFactory, digits_bench: Callable[..., Any]) -> Any:
+    return digits_bench(tmp_path_factory.mktemp("baselines"), COMPONENTS)
 
 
 def run(
@@ -129,18 +98,8 @@ def run(
     budget: dict[str, Any] = BUDGET,
     optimizer: str = "adam(lr=0.003)",
 ) -> Outcome:
-    cell = Cell(
-        track="ptq",
-        track_version=1,
-        target="weight",
-        quantizer=Spec.parse(quantizer),
-        model=Spec.parse(model),
-        dataset=Spec(name="digits"),
-        optimizer=Spec.parse(optimizer),
-        budget=budget,
-    )
     bench.events.clear()
-    return Ptq(**budget).run(cell, bench)
+    return bench.run(Ptq, "weight", quantizer, model, budget, optimizer=optimizer)
 
 
 def values(outcome: Outcome) -> dict[str, Any]:

@@ -1,124 +1,32 @@
 """Target activation of track ptq: a small network of the digits, its bytes and bit operations counted by hand."""
 
 import hashlib
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from sklearn.datasets import load_digits
-from torch import Tensor
 
-from qbench.baselines import Baseline, make_baseline
-from qbench.codec import from_payload
-from qbench.components import Component, Context, Examples, Quantizer
-from qbench.datasets.digits import Digits
+from qbench.components import Component, Examples
 from qbench.errors import ParameterError, SuiteError
-from qbench.message import Message, Stream
 from qbench.models.cnn import Cnn
 from qbench.models.mlp import Mlp
 from qbench.models.resnet18 import ResNet18
 from qbench.optimizers.adam import Adam
+from qbench.quantizers.binaryconnect import BinaryConnect
 from qbench.quantizers.gptq import Gptq
+from qbench.quantizers.pact import PACT
 from qbench.quantizers.uniform import Uniform
-from qbench.schema import Cell, Outcome, Recipe, Spec
+from qbench.schema import Outcome, Target
 from qbench.tracks.calibrated import calibration_pictures
 from qbench.tracks.ptq import Ptq
 from qbench.tracks.scores import quality
 from qbench.transforms.batch_norm_folding import BatchNormFolding
 from qbench.transforms.bias_correction import BiasCorrection
 
-
-class Kept(Quantizer):
-    """Sends the values themselves."""
-
-    name = "kept"
-    targets = ("weight", "activation")
-
-    def fit(self, x: Tensor, *, context: Context) -> Message:
-        return {}
-
-    def encode(self, x: Tensor, codebook: Message, *, context: Context) -> Message:
-        return {"x": x}
-
-    def decode(self, codes: Message, codebook: Message, shape: torch.Size) -> Tensor:
-        x = codes["x"]
-        assert isinstance(x, Tensor)
-        return x.reshape(shape)
-
-
-class Rounding(Quantizer):
-    """255 levels between the ends of what was fitted; the scale is in the codebook."""
-
-    name = "rounding"
-    targets = ("activation",)
-
-    def fit(self, x: Tensor, *, context: Context) -> Message:
-        return {"scale": x.abs().max() / 127}
-
-    def encode(self, x: Tensor, codebook: Message, *, context: Context) -> Message:
-        return {"codes": Stream((x / codebook["scale"]).round().clamp(-127, 127) + 127, 255)}
-
-    def decode(self, codes: Message, codebook: Message, shape: torch.Size) -> Tensor:
-        stream, scale = codes["codes"], codebook["scale"]
-        assert isinstance(stream, Stream)
-        assert isinstance(scale, Tensor)
-        return (stream.values.float() - 127).reshape(shape) * scale
-
-
-class OfWeights(Kept):
-    name = "of-weights"
-    targets = ("weight",)
-
-
-COMPONENTS: dict[str, type[Component]] = {
-    c.name: c
-    for c in (
-        *(Mlp, Cnn, ResNet18, Adam, Uniform, Gptq, Kept, Rounding, OfWeights, Digits),
-        *(BatchNormFolding, BiasCorrection),
-    )
-}
-
-
-def digits() -> Examples:
-    found = load_digits()
-    images = torch.from_numpy(found.images * 15).to(torch.uint8).unsqueeze(1)
-    labels = torch.from_numpy(found.target).long()
-    test = torch.arange(len(labels)) % 5 == 0
-    return Examples(images[~test], labels[~test], images[test], labels[test], classes=10)
-
-
-class Bench:
-    """Baselines from a folder; decoding from the payload alone, in this process."""
-
-    device = torch.device("cpu")
-
-    def __init__(self, root: Path) -> None:
-        self.root = self.data_root = root
-        self.cached: dict[str, Baseline] = {}
-
-    def build(self, kind: str, spec: Spec) -> Any:
-        return COMPONENTS[spec.name](**spec.parameters)
-
-    def quantizer(self, spec: Spec) -> Any:
-        return self.build("quantizer", spec)
-
-    def data(self, spec: Spec) -> Examples:
-        return digits()
-
-    def baseline(self, recipe: Recipe) -> Baseline:
-        if recipe.baseline_id not in self.cached:
-            self.cached[recipe.baseline_id] = make_baseline(recipe, self, self.root)
-        return self.cached[recipe.baseline_id]
-
-    def loaded(self) -> None:
-        pass
-
-    def decode(self, payloads: Sequence[bytes]) -> list[Tensor]:
-        return [from_payload(payload, self.quantizer) for payload in payloads]
-
-
+COMPONENTS: tuple[type[Component], ...] = (
+    *(Mlp, Cnn, ResNet18, Adam, Uniform, Gptq, PACT, BinaryConnect, BatchNormFolding, BiasCorrection),
+)
 TRAINING = {"training": {"epochs": 8, "batch_size": 32}}
 MLP, CNN = "mlp(width=32,depth=2)", "cnn(width=4)"
 W8 = "uniform(bits=8,granularity=channel)"
@@ -128,29 +36,21 @@ FLOAT_BYTES = 4 * (PARAMETERS + 2)
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    return Bench(tmp_path_factory.mktemp("baselines"))
+def bench(tmp_path_factory: pytest.TempPathFactory, digits_bench: Callable[..., Any]) -> Any:
+    return digits_bench(tmp_path_factory.mktemp("baselines"), COMPONENTS)
 
 
-def run(bench: Bench, quantizer: str, model: str = MLP, target: str = "activation", **budget: Any) -> Outcome:
-    cell = Cell(
-        track="ptq",
-        track_version=2,
-        target=target,
-        quantizer=Spec.parse(quantizer),
-        model=Spec.parse(model),
-        dataset=Spec(name="digits"),
-        optimizer=Spec.parse("adam(lr=0.003)"),
-        budget={**TRAINING, **budget},
-    )
-    return Ptq(**cell.budget).run(cell, bench)
+def run(
+    bench: Any, quantizer: str, model: str = MLP, target: Target = "activation", **budget: Any
+) -> Outcome:
+    return bench.run(Ptq, target, quantizer, model, {**TRAINING, **budget})
 
 
 def values(outcome: Outcome) -> dict[str, Any]:
     return {name: found.value for name, found in outcome.measurements.items()}
 
 
-def test_activations_that_are_kept_change_nothing(bench: Bench) -> None:
+def test_activations_that_are_kept_change_nothing(bench: Any) -> None:
     """32 bits an element; a shape of one dimension or two takes two or three bytes for 32 floats."""
     outcome = run(bench, "kept")
     found = values(outcome)
@@ -165,7 +65,7 @@ def test_activations_that_are_kept_change_nothing(bench: Bench) -> None:
     assert outcome.facts["tensors"] == 0
 
 
-def test_static_codebooks_are_stored_and_codes_are_the_rate(bench: Bench) -> None:
+def test_static_codebooks_are_stored_and_codes_are_the_rate(bench: Any) -> None:
     """Each of two layers: 360 messages of 33 bytes and one schema of 10; a codebook of 23 bytes."""
     found = values(run(bench, "rounding"))
     assert found["rate"] == 8 * (TEST * 33 + 10) / (TEST * 32)
@@ -175,7 +75,7 @@ def test_static_codebooks_are_stored_and_codes_are_the_rate(bench: Bench) -> Non
     assert 40 < found["sqnr_db"] < 60
 
 
-def test_dynamic_codebooks_are_in_the_rate_and_not_stored(bench: Bench) -> None:
+def test_dynamic_codebooks_are_in_the_rate_and_not_stored(bench: Any) -> None:
     outcome = run(bench, "rounding", mode="dynamic")
     found = values(outcome)
     assert found["rate"] == 8 * (TEST * 41 + 43) / (TEST * 32)
@@ -187,7 +87,7 @@ def test_dynamic_codebooks_are_in_the_rate_and_not_stored(bench: Bench) -> None:
     assert "calibration_seconds" not in outcome.measurements
 
 
-def test_scales_by_group_are_each_samples_own_and_the_facts_say_so(bench: Bench) -> None:
+def test_scales_by_group_are_each_samples_own_and_the_facts_say_so(bench: Any) -> None:
     """Nothing is clipped where calibration ended: at 16 bits twice as many dB come back as with a stored scale."""
     found = {
         granularity: run(bench, f"uniform(bits=16,granularity={granularity})")
@@ -199,7 +99,7 @@ def test_scales_by_group_are_each_samples_own_and_the_facts_say_so(bench: Bench)
     assert own["rate"] > stored["rate"] + 8 * 2 / 32
 
 
-def test_bit_operations_by_hand(bench: Bench) -> None:
+def test_bit_operations_by_hand(bench: Any) -> None:
     """Float weights; the first layer reads 8-bit pictures, the others codes of 4 bits."""
     outcome = run(bench, "uniform(bits=4,granularity=tensor)")
     found = values(outcome)
@@ -212,7 +112,7 @@ def test_bit_operations_by_hand(bench: Bench) -> None:
     assert outcome.facts["energy"] == "estimated"
 
 
-def test_bit_operations_of_quantized_weights_alone(bench: Bench) -> None:
+def test_bit_operations_of_quantized_weights_alone(bench: Any) -> None:
     """Float activations, the picture too: every layer multiplies 8 by 32 bits."""
     found = values(run(bench, "uniform(bits=8,granularity=tensor)", target="weight"))
     assert found["bops"] / found["float_bops"] == 8 / 32
@@ -222,7 +122,7 @@ def test_bit_operations_of_quantized_weights_alone(bench: Bench) -> None:
 @pytest.mark.parametrize("model", [MLP, CNN])
 @pytest.mark.parametrize("observer", ["min-max", "moving-average", "percentile", "mse"])
 def test_eight_bits_of_weights_and_activations_are_as_good_as_float(
-    bench: Bench, model: str, observer: str
+    bench: Any, model: str, observer: str
 ) -> None:
     """At most two of 360 pictures to either side."""
     outcome = run(bench, A8, model, weights=W8, observer=observer)
@@ -238,7 +138,7 @@ def test_eight_bits_of_weights_and_activations_are_as_good_as_float(
     assert ("percentile" in outcome.facts) == (observer == "percentile")
 
 
-def test_fewer_bits_are_worse_and_a_clip_helps_at_few(bench: Bench) -> None:
+def test_fewer_bits_are_worse_and_a_clip_helps_at_few(bench: Any) -> None:
     def sqnr(bits: int, observer: str) -> float:
         quantizer = f"uniform(bits={bits},granularity=tensor,scheme=asymmetric)"
         return float(values(run(bench, quantizer, observer=observer))["sqnr_db"])
@@ -247,22 +147,22 @@ def test_fewer_bits_are_worse_and_a_clip_helps_at_few(bench: Bench) -> None:
     assert sqnr(2, "mse") > sqnr(2, "min-max")
 
 
-def test_calibration_pictures_are_named(bench: Bench) -> None:
+def test_calibration_pictures_are_named(bench: Any, digits: Examples) -> None:
     outcome = run(bench, A8, calibration=50)
-    images, _ = calibration_pictures(digits(), 50, seed=0)
+    images, _ = calibration_pictures(digits, 50, seed=0)
     assert outcome.facts["calibration_pictures"] == 50
     assert outcome.facts["calibration_id"] == hashlib.sha256(images.numpy().tobytes()).hexdigest()
     assert outcome.measurements["calibration_seconds"].timing
 
 
-def test_first_and_last_layer_kept(bench: Bench) -> None:
+def test_first_and_last_layer_kept(bench: Any) -> None:
     """One layer's weight and input remain; the picture and the last layer's input are float."""
     outcome = run(bench, A8, weights=W8, first_last="keep")
     assert outcome.facts["activations"] == outcome.facts["tensors"] == 1
     assert values(outcome)["coverage"] == 32 * 32 / PARAMETERS
 
 
-def test_weights_are_those_of_the_weight_target(bench: Bench) -> None:
+def test_weights_are_those_of_the_weight_target(bench: Any) -> None:
     """The same codes, counted under names of their own."""
     alone, both = values(run(bench, W8, target="weight")), values(run(bench, "kept", weights=W8))
     for name in ("rate", "entropy_rate", "sqnr_db", "cosine"):
@@ -271,7 +171,7 @@ def test_weights_are_those_of_the_weight_target(bench: Bench) -> None:
     assert both["kl"] == alone["kl"]
 
 
-def test_activations_are_observed_with_quantized_weights_and_transforms(bench: Bench) -> None:
+def test_activations_are_observed_with_quantized_weights_and_transforms(bench: Any) -> None:
     """A residual network, its normalization folded, weights that need calibration: every part at once."""
     budget = {"training": {"epochs": 2, "batch_size": 64}, "observer": "min-max"}
     folded = {**budget, "transforms": ["batch-norm-folding", "bias-correction"]}
@@ -284,7 +184,7 @@ def test_activations_are_observed_with_quantized_weights_and_transforms(bench: B
     assert outcome.facts["calibration"] == "gram"
 
 
-def test_another_data_set_does_not_count_towards_the_rate(bench: Bench) -> None:
+def test_another_data_set_does_not_count_towards_the_rate(bench: Any) -> None:
     plain, tested = values(run(bench, A8)), values(run(bench, A8, transfer="digits"))
     assert tested["transfer_accuracy"] == tested["accuracy"]
     assert tested["baseline_transfer_accuracy"] == tested["baseline_accuracy"]
@@ -301,11 +201,11 @@ def test_components_in_the_budget() -> None:
     ]
 
 
-def test_quantizers_in_the_wrong_place(bench: Bench) -> None:
-    with pytest.raises(SuiteError, match="of-weights is not meant for activations"):
-        run(bench, "of-weights")
-    with pytest.raises(SuiteError, match="weights='rounding' is not meant for weights"):
-        run(bench, "kept", weights="rounding")
+def test_quantizers_in_the_wrong_place(bench: Any) -> None:
+    with pytest.raises(SuiteError, match="binaryconnect.* is not meant for activations"):
+        run(bench, "binaryconnect")
+    with pytest.raises(SuiteError, match="weights='pact' is not meant for weights"):
+        run(bench, "kept", weights="pact")
     with pytest.raises(SuiteError, match="beside target 'weight'"):
         run(bench, "kept", target="weight", weights=W8)
     with pytest.raises(ParameterError, match="observer='max'"):

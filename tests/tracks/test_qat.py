@@ -29,7 +29,7 @@ from qbench.quantizers.soft_to_hard import SoftToHard
 from qbench.quantizers.stochastic_rounding import StochasticRounding
 from qbench.quantizers.uniform import Uniform
 from qbench.quantizers.xnor import XNOR
-from qbench.schema import Cell, Outcome, Spec, derived_seed, digest
+from qbench.schema import Outcome, Target, derived_seed, digest
 from qbench.tracks.qat import Qat
 from qbench.tracks.weights import code_weights
 from qbench.training import Training, training_examples
@@ -69,34 +69,8 @@ MODEL = "mlp(width=32,depth=2)"
 
 
 @pytest.fixture(scope="module")
-def fresh_bench(
-    make_bench: Callable[..., Any], kept: type[Quantizer], digits: Examples
-) -> Callable[[Path], Any]:
-    def fresh(root: Path) -> Any:
-        return make_bench(root, [*COMPONENTS, kept], {"digits": digits})
-
-    return fresh
-
-
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory, fresh_bench: Callable[[Path], Any]) -> Any:
-    return fresh_bench(tmp_path_factory.mktemp("cache"))
-
-
-def cell_of(
-    quantizer: str | None, budget: dict[str, Any], model: str, seed: int, target: str, dataset: str
-) -> Cell:
-    return Cell(
-        track="qat",
-        track_version=2,
-        target=target,
-        quantizer=Spec.parse(quantizer) if quantizer else None,
-        model=Spec.parse(model),
-        dataset=Spec(name=dataset),
-        optimizer=Spec.parse("adam(lr=0.003)"),
-        seed=seed,
-        budget=budget,
-    )
+def bench(tmp_path_factory: pytest.TempPathFactory, digits_bench: Callable[..., Any]) -> Any:
+    return digits_bench(tmp_path_factory.mktemp("cache"), COMPONENTS)
 
 
 def run(
@@ -105,11 +79,11 @@ def run(
     budget: dict[str, Any] = BUDGET,
     model: str = MODEL,
     seed: int = 0,
-    target: str = "weight",
+    target: Target = "weight",
     dataset: str = "digits",
 ) -> Outcome:
     bench.events.clear()
-    return Qat(**budget).run(cell_of(quantizer, budget, model, seed, target, dataset), bench)
+    return bench.run(Qat, target, quantizer, model, budget, dataset, seed=seed)
 
 
 def values(outcome: Outcome) -> dict[str, Any]:
@@ -168,12 +142,12 @@ def test_four_learned_bits_cost_at_most_a_point(bench: Any) -> None:
 
 
 def test_the_float_model_does_not_depend_on_who_ran_before(
-    tmp_path: Path, fresh_bench: Callable[[Path], Any]
+    tmp_path: Path, digits_bench: Callable[..., Any]
 ) -> None:
     orders = itertools.permutations(["binaryconnect(rounding=stochastic)", "uniform(bits=2)"])
     found = []
     for number, order in enumerate(orders):
-        bench = fresh_bench(tmp_path / str(number))
+        bench = digits_bench(tmp_path / str(number), COMPONENTS)
         outcomes = {quantizer: run(bench, quantizer, SHORT) for quantizer in order}
         assert len({outcome.facts["finetuned_sha256"] for outcome in outcomes.values()}) == 1
         assert len(bench.stored) == 2
@@ -198,9 +172,9 @@ def test_the_same_seed_gives_the_same_numbers_and_leaves_everything_as_it_was(
 
 
 def test_float_models_are_there_before_the_clock_starts(
-    tmp_path: Path, fresh_bench: Callable[[Path], Any]
+    tmp_path: Path, digits_bench: Callable[..., Any]
 ) -> None:
-    bench = fresh_bench(tmp_path)
+    bench = digits_bench(tmp_path, COMPONENTS)
     run(bench, "uniform(bits=4)", SHORT)
     started = bench.events.index("loaded")
     assert set(bench.events[:started]) == {"baseline"}
@@ -247,7 +221,7 @@ def test_what_was_learned_is_what_is_stored(bench: Any) -> None:
     """A gain that was fitted again would be 1."""
     outcome = run(bench, "gain", SHORT)
     gains = []
-    for payload in bench.payloads:
+    for payload in bench.payloads[-3:]:
         _, body = Header.read(payload)
         codebook, _ = unpack(memoryview(payload)[body:])
         gains.append(float(codebook["c"]["gain"]))  # type: ignore[index, call-overload]

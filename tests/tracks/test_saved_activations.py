@@ -19,7 +19,7 @@ from qbench.quantizers.entropy_coded import EntropyCoded
 from qbench.quantizers.gptq import Gptq
 from qbench.quantizers.stochastic_rounding import StochasticRounding
 from qbench.quantizers.uniform import Uniform
-from qbench.schema import Cell, Outcome, Spec
+from qbench.schema import Outcome
 from qbench.tracks.saved_activations import SavedActivations
 
 
@@ -56,18 +56,7 @@ def run(
     dataset: str = "digits",
     seed: int = 0,
 ) -> Outcome:
-    cell = Cell(
-        track="saved-activations",
-        track_version=1,
-        target="activation",
-        quantizer=Spec.parse(quantizer) if quantizer else None,
-        model=Spec.parse(model),
-        dataset=Spec(name=dataset),
-        optimizer=Spec.parse("adam(lr=0.003)"),
-        seed=seed,
-        budget=budget,
-    )
-    return SavedActivations(**budget).run(cell, bench)  # type: ignore[arg-type]
+    return bench.run(SavedActivations, "activation", quantizer, model, budget, dataset, seed=seed)
 
 
 def values(outcome: Outcome) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How long two networks take for the same inputs, measured in turns."""
+"""How long two networks take for the same inputs, measured in turns, and what energy."""
 
 import math
 import time
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from qbench import Measurement
+from qbench.energy import joules_per_call
 
 
 def in_turns(
@@ -54,6 +55,12 @@ def latency(name: str, samples: list[float]) -> dict[str, Measurement]:
         )
         for point, (share, kept) in points.items()
     }
+
+
+def measured_energy(network: nn.Module, inputs: Tensor) -> Measurement:
+    """Joule for one input by the device's counter, everything else that runs included; null where there is none."""
+    spent = joules_per_call(lambda: network(inputs), inputs.device)
+    return Measurement(value=None if spent is None else spent / len(inputs), unit="J", timing=True)
 
 
 def working_bytes(network: nn.Module, inputs: Tensor) -> int | None:

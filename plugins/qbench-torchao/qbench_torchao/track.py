@@ -17,7 +17,7 @@ from qbench.tracks.scores import quality
 from qbench.training import Training
 from qbench.workbench import Workbench
 
-from .latency import in_turns, latency, quantile, working_bytes
+from .latency import in_turns, latency, measured_energy, quantile, working_bytes
 from .schemes import Scheme, held_bytes, native_weights, quantized
 
 
@@ -43,7 +43,8 @@ class Native(Track):
     with it; ``speedup`` is the ratio of their 10th percentiles, which other programs disturb least. Float32 is exact,
     TF32 off. ``stored_bytes`` is the storage behind all parameters and buffers, ``rate`` that of the weights torchao
     took over, ``coverage`` their share of all parameters: torchao acts on linear layers alone. ``working_bytes`` is
-    what a call takes beside that, null where the device does not count. ``scheme = "float32"`` times the float network
+    what a call takes beside that, ``measured_energy`` and ``float_measured_energy`` joules for one input, from calls
+    that take a second together; null where the device does not count. ``scheme = "float32"`` times the float network
     against itself: how far its ``speedup`` is from 1 is what a speedup can be trusted to.
     """
 
@@ -102,12 +103,15 @@ class Native(Track):
         with torch.no_grad(), exact_kernels():
             found = in_turns([native, plain], batch, self.parameters.warmup, self.parameters.repetitions)
             working = working_bytes(native, batch)
+            energies = [measured_energy(network, batch) for network in (native, plain)]
         ours, floats = (quantile(samples, 0.1) for samples in found)
         return {
             **latency("latency", found[0]),
             **latency("float_latency", found[1]),
             "speedup": Measurement(value=floats / ours, unit="1", n=len(found[0]), timing=True),
             "working_bytes": Measurement(value=working, unit="B"),
+            "measured_energy": energies[0],
+            "float_measured_energy": energies[1],
         }
 
     def _facts(self, network: nn.Module) -> dict[str, Fact]:

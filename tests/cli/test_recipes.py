@@ -1,11 +1,8 @@
 """Choosing learning rates: what is the best of given accuracies, what is left out, and how sure it is."""
 
-import contextlib
-import io
 import itertools
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,9 +11,8 @@ import pytest
 import torch
 from scipy import stats
 
-from qbench import cli
 from qbench.cli.choosing import Search, Trial, choose, searches, seeds_interval, wilson
-from qbench.cli.recipes import trials
+from qbench.cli.recipes import to_choose, trials
 from qbench.environment import environment_id
 from qbench.registry import Registry, RunCell
 from qbench.schema import Cell, Measurement, Result, Spec
@@ -204,12 +200,13 @@ def registry(tmp_path: Path) -> Registry:
     return held
 
 
-def qb(*words: object) -> str:
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out), pytest.raises(SystemExit) as ended:
-        cli.command_line(args=[str(word) for word in words], prog_name="qbench")
-    assert not ended.value.code
-    return out.getvalue()
+def test_a_run_that_tries_several_rates_leaves_something_to_choose() -> None:
+    """Of one optimizer, model, data set and training on track float; seeds are no further rates."""
+    assert to_choose([cell(0.01), cell(0.03)])
+    assert not to_choose([])
+    assert not to_choose([cell(0.01, seed=0), cell(0.01, seed=1), cell(0.03, optimizer="sgd")])
+    assert not to_choose([cell(0.01), cell(0.03, model="cnn"), cell(0.1, epochs=9)])
+    assert not to_choose([cell(lr).model_copy(update={"track": "ptq"}) for lr in (0.01, 0.03)])
 
 
 def test_trials_come_from_a_registry(registry: Registry) -> None:
@@ -219,10 +216,8 @@ def test_trials_come_from_a_registry(registry: Registry) -> None:
     assert len(trials(registry, ["optimizer=sgd"])) == 6
 
 
-def test_the_command_prints_a_line_per_search(registry: Registry) -> None:
-    adam, sgd = (
-        json.loads(line) for line in qb("recipes", "--registry", registry.path, "--json").split("\n")[:-1]
-    )
+def test_the_command_prints_a_line_per_search(qb: Callable[..., Any], registry: Registry) -> None:
+    adam, sgd = qb("recipes", "--registry", registry.path, "--json").json
     assert (adam["optimizer"], adam["recipe"], adam["lr"], adam["edge"]) == (
         *("adam", "adam(lr=0.003)", 0.003),
         None,
@@ -234,15 +229,15 @@ def test_the_command_prints_a_line_per_search(registry: Registry) -> None:
     assert (sgd["lr"], sgd["edge"], sgd["left_out"]) == (0.3, "upper", [0.03])
 
 
-def test_the_command_prints_a_table_that_warns(registry: Registry) -> None:
-    printed = qb("recipes", "--registry", registry.path)
+def test_the_command_prints_a_table_that_warns(qb: Callable[..., Any], registry: Registry) -> None:
+    printed = qb("recipes", "--registry", registry.path).out
     assert "mlp on digits  3 epochs, batches of 64, cosine" in printed
     assert "1 left out, upper edge" in printed
     assert "extend the learning rates, for every optimizer alike" in printed
     assert max(map(len, printed.split("\n"))) <= 100
 
 
-def test_without_results(tmp_path: Path) -> None:
+def test_without_results(qb: Callable[..., Any], tmp_path: Path) -> None:
     held = Registry(tmp_path / "empty.duckdb")
     held.finish_run(held.begin_run("recipes", {"python": "3.11"}, []))
-    assert "no results of track float" in qb("recipes", "--registry", held.path)
+    assert "no results of track float" in qb("recipes", "--registry", held.path).out
