@@ -282,8 +282,22 @@ class NestedLattice(Quantizer):
         return vectors[torch.randint(len(vectors), (_FIT_VECTORS,), generator=generator, device=x.device)]
 
     def _least_error(self, vectors: Tensor, betas: Sequence[float]) -> float:
-        """The beta of least squared error on vectors in units of the root mean square."""
-        return min(betas, key=lambda beta: float(self._squared_errors(vectors, beta).sum()))
+        """The first beta of least squared error on vectors in units of the root mean square; ``betas`` ascend."""
+        found, least = betas[0], math.inf
+        # large ones first: few vectors overload there, and what they reach ends most of the long searches
+        for beta in reversed(betas):
+            if self._least_possible_error(vectors, beta) <= least:
+                error = float(self._squared_errors(vectors, beta).sum())
+                found, least = (beta, error) if error <= least else (found, least)
+        return found
+
+    def _least_possible_error(self, vectors: Tensor, beta: float) -> float:
+        """A squared error that the one of ``beta`` is not below, known without finding any codes."""
+        if self.parameters.dither or self.parameters.overload not in ("nearest", "shrink"):
+            return 0.0
+        step: float = beta / (self.parameters.m * UNIT)
+        bounds = self._code.bound(self._code.lattice.embed(vectors / step))
+        return float(bounds.sum()) * step * step * (1 - 1e-9)
 
     def _squared_errors(self, vectors: Tensor, beta: float) -> Tensor:
         """Of every vector; vectors are in units of the root mean square."""

@@ -46,12 +46,12 @@ def k_means(vectors: Tensor, count: int, generator: torch.Generator, limit: int 
     if vectors.shape[1] == 1:
         return optimal(vectors, count).float()[:, None]
     codebook = _seeds(strided(vectors, max(_SEEDING_VECTORS, 4 * count)), count, generator)
-    last = None
+    exact, last = vectors.double(), None
     for _ in range(max(_ITERATIONS, min(_VISITS // len(vectors), 4 * _ITERATIONS))):
         codes = nearest(vectors, codebook)
         if last is not None and torch.equal(codes, last):
             break
-        codebook, last = _centroids(vectors, codes, codebook), codes
+        codebook, last = _centroids(exact, codes, codebook), codes
     return codebook
 
 
@@ -121,9 +121,9 @@ def _joint_codewords(vectors: Tensor, codes: Tensor, codebooks: Tensor) -> Tenso
 
 
 def _centroids(vectors: Tensor, codes: Tensor, codebook: Tensor) -> Tensor:
-    """The mean of the vectors of each code, summed in float64; the codeword itself where there are none."""
+    """The mean of the float64 vectors of each code; the codeword itself where there are none."""
     counts = torch.bincount(codes, minlength=len(codebook))[:, None]
-    sums = torch.zeros(codebook.shape, dtype=torch.float64).index_add_(0, codes, vectors.double())
+    sums = torch.zeros(codebook.shape, dtype=torch.float64).index_add_(0, codes, vectors)
     return torch.where(counts > 0, (sums / counts.clamp(min=1)).float(), codebook)
 
 

@@ -85,6 +85,17 @@ def z_score() -> Callable[[Tensor, Tensor, float], float]:
 
 
 @pytest.fixture
+def gain_z() -> Callable[[Tensor, Tensor], float]:
+    """How many standard errors the mean of paired gains ``before - after`` lies above zero; a pair per unit."""
+
+    def z(before: Tensor, after: Tensor) -> float:
+        gains = (before - after).double()
+        return float(gains.mean() / (gains.std() / math.sqrt(len(gains))))
+
+    return z
+
+
+@pytest.fixture
 def sqnr_db() -> Callable[[Tensor, Tensor], float]:
     """10 log10 of energy over squared error."""
 

@@ -137,24 +137,22 @@ def test_gram_measures_the_same_error_after_the_rotation(gaussian, shape, sides)
 
 @pytest.mark.parametrize("sides", ["input", "both"])
 def test_the_loss_of_a_rotated_tensor_is_that_of_the_tensor_and_its_gradient_is_rotated(gaussian, sides):
-    x, target = gaussian(6, 24) / 8, gaussian(6, 24, seed=1) / 8
+    x, target, weights = gaussian(6, 24) / 8, gaussian(6, 24, seed=1) / 8, gaussian(6, 24, seed=3).abs()
 
     def loss(y):
-        return (y - target).pow(4).sum()
+        return (weights * (y - target).square()).sum()
 
     (turned, context), *_ = given(x, sides=sides, loss=loss)
     y = turned.clone().requires_grad_()
     found = context.loss(y)
     assert float(found.detach()) == pytest.approx(float(loss(x)), rel=1e-5)
     found.backward()
-    # a small step along any direction changes the loss by gradient times step: central differences, float32
+    # central differences are exact for squares, whatever the step; losses come in float32
     direction = gaussian(6, 24, seed=2)
-    step = 2.0**-7
     with torch.no_grad():
-        slope = (context.loss(turned + step * direction) - context.loss(turned - step * direction)) / (
-            2 * step
-        )
-    assert float((y.grad * direction).sum()) == pytest.approx(float(slope), rel=1e-2)
+        ahead, behind = float(context.loss(turned + direction)), float(context.loss(turned - direction))
+    expected = pytest.approx((ahead - behind) / 2, abs=1e-5 * (ahead + behind))
+    assert float((y.grad * direction).sum()) == expected
 
 
 @pytest.mark.parametrize("features", [32, 27])
@@ -194,30 +192,32 @@ def test_the_seed_is_in_the_bytes_and_decides(gaussian):
     right, wrong = (
         quantizer.decode(codes, {**books[0], "seed": book["seed"]}, x.shape) for book in (books[1], books[2])
     )
-    assert float((x - right).norm()) < 0.2 * float(x.norm()) < float((x - wrong).norm())
+    # what was turned back wrongly is a stranger to x: |x - y|^2 is about |x|^2 + |y|^2
+    assert float((x - right).norm()) < float(x.norm()) < float((x - wrong).norm())
 
 
-def test_outliers_no_longer_decide_the_range(code, gaussian, sqnr_db):
-    """On both sides 16384 elements mix to a Gaussian: 19.38 dB (MSE .01154), less 4 standard errors of .06 dB."""
+def test_outliers_no_longer_decide_the_range(code, gaussian, gain_z, sqnr_db):
+    """Fewer errors by 4 paired standard errors over 64 rows.
+
+    On both sides 16384 elements mix to a Gaussian: 19.38 dB (MSE .01154), less 4 standard errors of .06 dB.
+    """
     x = spiky(gaussian, 64, 256)
-    plain = sqnr_db(x, code(midrise(4), x).reconstruction)
-    rotated = sqnr_db(x, code(Hadamard(inner=midrise(4)), x).reconstruction)
-    both = sqnr_db(x, code(Hadamard(inner=midrise(4), sides="both"), x).reconstruction)
-    assert rotated > plain + 3
-    assert both > plain + 3
-    assert both > -10 * math.log10(0.0115429) - 0.24
+    quantizers = midrise(4), Hadamard(inner=midrise(4)), Hadamard(inner=midrise(4), sides="both")
+    plain, rotated, both = (code(quantizer, x).reconstruction for quantizer in quantizers)
+    for turned in (rotated, both):
+        assert gain_z((x - plain).square().sum(1), (x - turned).square().sum(1)) > 4
+    assert sqnr_db(x, both) > -10 * math.log10(0.0115429) - 0.24
 
 
 @pytest.mark.parametrize("inner", [midrise(2), midrise(4), E8P()], ids=str)
-def test_a_gaussian_stays_one(code, gaussian, inner):
+def test_a_gaussian_stays_one(code, gaussian, gain_z, inner):
     """Rotations keep iid Gaussians as they are: the errors of both codes agree within 4 standard errors."""
     x = gaussian(128, 256)
     errors = [
         (x - code(quantizer, x).reconstruction).double().square().mean(1)
         for quantizer in (inner, Hadamard(inner=inner))
     ]
-    difference = errors[0] - errors[1]
-    assert abs(float(difference.mean())) < 4 * float(difference.std()) / len(difference) ** 0.5
+    assert abs(gain_z(*errors)) < 4
 
 
 def test_what_the_inner_quantizer_needs_is_needed():

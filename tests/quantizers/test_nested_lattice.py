@@ -305,6 +305,35 @@ def test_nearest_is_the_nearest_of_all_codewords() -> None:
     assert torch.allclose(achieved, distance.min(1).values, rtol=1e-6)
 
 
+@pytest.mark.parametrize("spread", [0.5, 3.0, 50.0])
+@pytest.mark.parametrize(("name", "m"), [("Z", 1500), ("A2", 40), ("D4", 6), ("E8", 3)])
+def test_a_search_that_skips_codewords_finds_the_first_of_the_nearest(
+    name: str, m: int, spread: float
+) -> None:
+    # Whole steps, so that products are exact and many codewords are equally near: more than one box of each.
+    code = VoronoiCode(lattice(name), m, [0] * lattice(name).dimension)
+    n, dimension = len(code.offset), lattice(name).dimension
+    x = (gaussian(700, n, seed=11).double() * spread * m * UNIT / 4).round()
+    index = torch.tensor(list(itertools.product(range(m), repeat=dimension))).flip(1)
+    codewords = code.decode(index)
+    first = (x @ codewords.T - codewords.square().sum(1) / 2).argmax(1)
+    assert torch.equal(code.search(x), index[first])
+
+
+@pytest.mark.parametrize("spread", [0.3, 1.0, 20.0])
+@pytest.mark.parametrize(("name", "m"), [("Z", 7), ("A2", 5), ("A3*", 3), ("D4", 4), ("E8", 2)])
+def test_no_codeword_is_nearer_than_the_bound(name: str, m: int, spread: float) -> None:
+    code = VoronoiCode(lattice(name), m, [40] * lattice(name).dimension)
+    x = lattice(name).embed(gaussian(500, lattice(name).dimension, seed=12).double() * spread * m * UNIT)
+    nearest = (x - code.decode(code.search(x))).square().sum(1)
+    bound = code.bound(x)
+    assert bool((bound <= nearest * (1 + 1e-9)).all())
+    # Where nothing overloads it is the distance itself, and far away it is most of it.
+    inside = ~code.encode(x)[1]
+    assert torch.allclose(bound[inside], nearest[inside]) or spread > 10
+    assert float((bound / nearest).mean()) > 0.5
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 def test_without_overload_every_policy_is_the_lattice(policy: str) -> None:
     x = gaussian(4000, 8, seed=8).double() * 0.2

@@ -30,14 +30,14 @@ def test_every_stage_lowers_the_error(code, gaussian):
         assert all(after < before for before, after in itertools.pairwise(errors))
 
 
-def test_a_beam_finds_better_sums_than_the_greedy_choice(code, gaussian):
-    """On data that neither was fitted to, each with the codebooks learned for its own search."""
+def test_a_beam_finds_better_sums_than_the_greedy_choice(code, gaussian, gain_z):
+    """On data that neither was fitted to, each with its own codebooks: 4 paired standard errors over 1,024 blocks."""
     fitted, x = gaussian(1 << 14), gaussian(1 << 13, seed=1)
     greedy, beam = (
         squares(x, code(ResidualVQ(bits=6, search=search), x, fitted_on=fitted).reconstruction)
         for search in ("greedy", "beam")
     )
-    assert float(beam.sum()) < 0.96 * float(greedy.sum())
+    assert gain_z(greedy.view(-1, 8).sum(1), beam.view(-1, 8).sum(1)) > 4
 
 
 def test_one_stage_is_a_product_code_with_one_codebook(code, gaussian):

@@ -1,8 +1,10 @@
+import pytest
 import torch
 
 from qbench.components import Context
+from qbench.errors import InputError
 from qbench.message import Stream
-from qbench.quantizers.surrogates import hard, learnable, scaled_gradient
+from qbench.quantizers.surrogates import LearnedCodebook, hard, learnable, scaled_gradient
 from qbench.quantizers.uniform import Uniform
 
 
@@ -38,3 +40,15 @@ def test_float_tensors_at_any_depth_become_leaves():
     assert not codebook["scale"].requires_grad
     learned["scale"].data.add_(1)
     assert codebook["scale"].tolist() == [1, 1]
+
+
+def test_a_learned_codebook_of_another_shape_is_refused():
+    book = LearnedCodebook({"words": torch.zeros(4), "n": torch.tensor(2)})
+    assert [name for name, _ in book.named_parameters()] == ["tensor0"]
+    assert len(book.state_dict()) == 2
+    with pytest.raises(InputError, match=r"shapes \[\[4\], \[\]\]; the new fit has \[\[3\], \[\]\]"):
+        book.assign({"words": torch.ones(3), "n": torch.tensor(1)})
+    book.assign({"words": torch.ones(4), "n": torch.tensor(1)})
+    message = book.message()
+    assert torch.equal(message["words"], torch.ones(4))
+    assert int(message["n"]) == 1

@@ -23,14 +23,19 @@ def test_nearest_codeword_is_nearest(gaussian):
 
 
 @pytest.mark.parametrize(("d", "count", "n"), [(2, 8, 3000), (4, 16, 4096), (8, 64, 8192)])
-def test_k_means_is_at_most_one_percent_worse_than_sklearn(gaussian, d, count, n):
-    """Both end in local optima that differ by the draw: the best of three seeds each."""
+def test_k_means_ends_in_local_optima_as_good_as_sklearns(gaussian, d, count, n):
+    """Mean squared errors of eight seeds each, which differ by the draw: no more than 4 standard errors above."""
     vectors = gaussian(n, d)
-    ours = [squared_error(vectors, k_means(vectors, count, generator(seed))) for seed in range(3)]
-    reference = [
-        ReferenceKMeans(count, n_init=1, random_state=seed).fit(vectors.numpy()).inertia_ for seed in range(3)
-    ]
-    assert min(ours) <= 1.01 * min(reference)
+    ours, reference = torch.tensor(
+        [
+            [squared_error(vectors, k_means(vectors, count, generator(seed))) for seed in range(8)],
+            [
+                ReferenceKMeans(count, n_init=1, random_state=seed).fit(vectors.numpy()).inertia_
+                for seed in range(8)
+            ],
+        ]
+    )
+    assert float(ours.mean() - reference.mean()) < 4 * float(((ours.var() + reference.var()) / 8).sqrt())
 
 
 def test_as_many_vectors_as_codewords_are_their_own_codewords(gaussian):
@@ -60,8 +65,8 @@ def test_a_wide_beam_finds_the_best_of_all_sums(gaussian):
     assert torch.allclose((found - vectors).double().norm(dim=1), best, atol=1e-5)
 
 
-def test_a_beam_is_never_worse_than_greedy(gaussian):
-    """Vector by vector; and on average better the wider it is."""
+def test_a_beam_is_never_worse_than_greedy(gaussian, gain_z):
+    """Vector by vector; and on average better the wider it is, by 4 paired standard errors."""
     codebooks, vectors = gaussian(4, 16, 4, seed=1), gaussian(3000, 4)
     errors = [
         (summed(beam_search(vectors, codebooks, width), codebooks) - vectors).square().sum(1)
@@ -69,8 +74,8 @@ def test_a_beam_is_never_worse_than_greedy(gaussian):
     ]
     for wider in errors[1:]:
         assert bool((wider <= errors[0]).all())
-    means = torch.stack(errors).mean(1)
-    assert bool((means.diff() < 0).all())
+    for narrow, wide in itertools.pairwise(errors):
+        assert gain_z(narrow, wide) > 4
 
 
 def test_greedy_takes_the_nearest_of_what_is_left():

@@ -5,19 +5,18 @@ are integers, so which codeword belongs to an index is decided without rounding,
 """
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .codeword_search import CodewordSearch
 from .lattice import Lattice
 
 UNIT = 256
 SEARCH_LIMIT = 2**16
 EXPANSIONS = (1, 2, 4, 8)
-_SEARCH_ENTRIES = 2**17
 _SHRINK_STEPS = 12
 
 
@@ -42,6 +41,7 @@ class VoronoiCode:
         self.lattice, self.m = lattice, m
         self.size = m**lattice.dimension
         self.offset = a - lattice.decide(a, scale=UNIT)
+        self._searches: dict[torch.device, CodewordSearch] = {}
 
     def decode(self, index: Tensor, dither: Tensor | None = None) -> Tensor:
         """The codeword ``p - m Q(p / m)`` with ``p = index @ basis - a``."""
@@ -57,11 +57,21 @@ class VoronoiCode:
         return index, (self.decode(index, dither) != t - a).any(-1)
 
     def search(self, x: Tensor) -> Tensor:
-        """The index of the codeword nearest to each row, by comparison with all m^n (at most 2^16)."""
-        groups = self._groups.to(x.device)
-        rows = F.pad(x, (0, 1), value=1.0)
-        parts = torch.split(rows, _SEARCH_ENTRIES // groups.shape[1])
-        return self._digits(torch.cat([_best_dot(part, groups) for part in parts]))
+        """The index of the codeword nearest to each row, of all m^n (at most 2^16)."""
+        return self._digits(self._codewords(x.device).nearest(x))
+
+    def bound(self, x: Tensor) -> Tensor:
+        """A squared distance to each row that no codeword is nearer than, [rows].
+
+        Codewords are points of ``Lambda - a``, and on this side of the plane that halves a vector q of ``m Lambda``:
+        they are ``x.q / |q| - |q| / 2`` away at least. Here q is a short one in about the direction of x.
+        """
+        shifted = x + self.offset.to(x.device)
+        fine = shifted - self.lattice.decide(shifted, scale=UNIT)
+        length = 1.4 * self.m * UNIT * self.lattice.volume ** (1 / self.lattice.dimension)
+        q = self.lattice.decide(F.normalize(x, dim=1) * length, scale=self.m * UNIT)
+        beyond = (F.normalize(q, dim=1) * (x - q / 2)).sum(1)
+        return torch.maximum(fine.square().sum(1), beyond.clamp(min=0).square())
 
     def shrink(self, x: Tensor, dither: Tensor | None = None) -> Tensor:
         """The index of f x, with 0 < f < 1 the factor, to 1 part in 4096, below which x no longer overloads.
@@ -127,15 +137,11 @@ class VoronoiCode:
     def _no_index(self, x: Tensor) -> Tensor:
         return torch.zeros(len(x), self.lattice.dimension, dtype=torch.int64, device=x.device)
 
-    @cached_property
-    def _groups(self) -> Tensor:
-        """Each codeword c as ``(c, -|c|^2 / 2)``: the nearest to x has the largest dot with (x, 1).
-
-        Shape [groups, codewords in each, N + 1].
-        """
-        codewords = self.decode(self._digits(torch.arange(self.size)))
-        rows = torch.cat([codewords, codewords.square().sum(-1, keepdim=True) / -2], dim=-1)
-        return rows.view(self.m ** (self.lattice.dimension // 2), -1, rows.shape[1])
+    def _codewords(self, device: torch.device) -> CodewordSearch:
+        if device not in self._searches:
+            codewords = self.decode(self._digits(torch.arange(self.size)))
+            self._searches[device] = CodewordSearch(codewords.to(device))
+        return self._searches[device]
 
     def _digits(self, number: Tensor) -> Tensor:
         """The base-m digits of ``number`` [rows], least significant first."""
@@ -145,14 +151,3 @@ class VoronoiCode:
 
 def _of(rows: Tensor, dither: Tensor | None) -> Tensor | None:
     return None if dither is None else dither[rows]
-
-
-def _best_dot(rows: Tensor, groups: Tensor) -> Tensor:
-    """For each row the number of the vector in ``groups`` with the largest dot product.
-
-    First the group that has it, then its place there: the products with a group stay in the cache, and
-    a maximum is several times faster than its position.
-    """
-    group = torch.stack([(rows @ vectors.T).amax(-1) for vectors in groups], dim=-1).argmax(-1)
-    place = torch.einsum("rk,rik->ri", rows, groups[group]).argmax(-1)
-    return group * groups.shape[1] + place
