@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .schema import Spec as Spec
     from .straight_through import straight_through as straight_through
     from .training import Training as Training
+    from .vector_verdicts import gradient_verdicts as gradient_verdicts
     from .workbench import Workbench as Workbench
 
 __version__ = "0.1.0"
@@ -100,6 +101,7 @@ _HOMES = {
     ),
     "straight_through": ("straight_through",),
     "training": ("Training",),
+    "vector_verdicts": ("gradient_verdicts",),
     "workbench": ("Workbench",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

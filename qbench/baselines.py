@@ -103,7 +103,7 @@ def make_baseline(recipe: Recipe, bench: Bench, root: Path, progress: Progress |
         ),
         code,
     )
-    module = _loaded(model, data, stored.tensors).to(bench.device)
+    module = network_of(model, data, stored.tensors).to(bench.device)
     return Baseline(module, data, stored.sha256, stored.metrics, recipe.baseline_id)
 
 
@@ -117,7 +117,8 @@ def trainings(recipe: Recipe) -> list[tuple[Training, float]]:
     return [*first, (Training(**{**recipe.training, **changed}), lr_factor)]
 
 
-def _loaded(model: Model, data: Examples, tensors: Mapping[str, Tensor]) -> nn.Module:
+def network_of(model: Model, data: Examples, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """The network with those weights, on the CPU, in evaluation mode."""
     with torch.random.fork_rng([]):
         module = classifier(model, data.shape, data.classes)
     module.load_state_dict(tensors)

@@ -4,21 +4,24 @@ Nothing is serialized to be counted; what is counted is what :meth:`Sent.to_byte
 """
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 import torch
 from torch import Tensor
 
 from .codec import Code, prepare
-from .components import Collective, Context, Quantizer
+from .components import Collective, Context, Differential, Quantizer
 from .errors import InputError, InvalidReconstructionError, PayloadError, PluginError
-from .message import Message, nbytes, pack, schema, unpack
+from .measuring import clock
+from .message import Message, nbytes, pack, schema, to_device, unpack
 from .schema import derived_seed
 
 _MARK = 1
 _EXPONENT = 2
+
+Gather: TypeAlias = Callable[[Sequence[Message]], Sequence[Message]]
 
 
 @final
@@ -31,12 +34,15 @@ class Sent:
         codebook: fitted on this message; its exponent and the quantizer's own.
         codes: as the quantizer encoded them.
         new_schema: whether codebook and codes differ in schema from the message before, and so bring theirs.
+        encode_seconds: time for codebook and codes; decode_seconds: for the reconstruction.
     """
 
     reconstruction: Tensor
     codebook: Message
     codes: Message
     new_schema: tuple[bool, bool]
+    encode_seconds: float = 0.0
+    decode_seconds: float = 0.0
 
     @property
     def nbytes(self) -> int:
@@ -54,11 +60,36 @@ class Sent:
 @final
 @dataclass(frozen=True)
 class Reduced:
-    """What workers agreed on. Bytes are those of all workers together, messages up and their means down."""
+    """What workers agreed on. Bytes are those of all workers here together, messages up and their means down."""
 
     mean: Tensor
     up_nbytes: int
     down_nbytes: int
+
+
+@final
+class _Loop:
+    """What both ends of a stream compute alike: a prediction, and the code of what differs from it.
+
+    Of a quantizer that is not :class:`Differential` it passes everything through.
+    """
+
+    def __init__(self, quantizer: Quantizer) -> None:
+        self._rule = quantizer if isinstance(quantizer, Differential) else None
+        self.prediction: Tensor | None = None
+
+    def difference(self, p: Tensor) -> Tensor:
+        return p if self.prediction is None else prepare(p - self.prediction.to(p.device))
+
+    def close(self, decoded: Tensor) -> Tensor:
+        """The reconstruction that a decoded difference stands for; the next prediction follows from it."""
+        if self._rule is None:
+            return decoded
+        before = torch.zeros_like(decoded) if self.prediction is None else self.prediction.to(decoded.device)
+        limit = torch.finfo(torch.float32).max
+        y = (before + decoded).clamp(-limit, limit)
+        self.prediction = self._rule.predict(before, y)
+        return y
 
 
 @final
@@ -67,6 +98,7 @@ class _Stream:
     """What the sender keeps for one site and worker."""
 
     generator: torch.Generator
+    loop: _Loop
     state: dict[str, Any] = field(default_factory=dict)
     schemas: dict[str, bytes] = field(default_factory=dict)
     memory: Tensor | None = None
@@ -93,6 +125,9 @@ class Channel:
     ``p = x + e``, ``p^ = decode(encode(p))``, ``e = p - p^``, so that all reconstructions add up to all inputs less
     :meth:`memory`. It stays bounded where ``|p^ - p| < |p|``; an unbiased code of larger variance diverges.
 
+    Of a :class:`Differential` quantizer what is coded is ``p`` less the stream's prediction, 0 for the first message,
+    and ``p^`` is the prediction plus what was decoded; :class:`Receiver` predicts the same from the bytes before.
+
     Reference: Seide et al. 2014, "1-Bit Stochastic Gradient Descent"; Karimireddy et al. 2019, "Error Feedback
     Fixes SignSGD and other Gradient Compression Schemes", algorithm 1.
 
@@ -100,9 +135,13 @@ class Channel:
         quantizer: codes every message.
         error_feedback: whether there is a memory.
         seed: of what stochastic encoders draw, in every stream other numbers.
+
+    Raises:
+        InputError: a differential quantizer inside another, where no channel sees it.
     """
 
     def __init__(self, quantizer: Quantizer, *, error_feedback: bool = False, seed: int = 0) -> None:
+        _refuse_inner_loops(quantizer)
         self.quantizer = quantizer
         self.error_feedback = error_feedback
         self.seed = seed
@@ -125,35 +164,50 @@ class Channel:
         """
         p = self._owed(x, site, worker)
         stream, context = self._open(p, site, worker, public)
-        codebook = self._code.fit(p, context)
-        codes = self._code.encode(p, codebook, context)
-        y = _like(self._code.decode(codes, codebook, p.shape), x)
+        began = clock(p)
+        difference = stream.loop.difference(p)
+        codebook = self._code.fit(difference, context)
+        codes = self._code.encode(difference, codebook, context)
+        encoded = clock(p)
+        y = _like(stream.loop.close(self._code.decode(codes, codebook, p.shape)), x)
+        decoded = clock(p)
         new = stream.is_new("codebook", codebook), stream.is_new("codes", codes)
         self._close(stream, p, y)
-        return Sent(y, codebook, codes, new)
+        return Sent(y, codebook, codes, new, encoded - began, decoded - encoded)
 
     def all_reduce(
-        self, xs: Sequence[Tensor], *, site: str, public: Mapping[str, Any] | None = None
+        self,
+        xs: Sequence[Tensor],
+        *,
+        site: str,
+        public: Mapping[str, Any] | None = None,
+        first_worker: int = 0,
+        gather: Gather = lambda messages: messages,
     ) -> Reduced:
-        """The mean that all workers reach by a :class:`Collective` quantizer's exchange, ``xs[w]`` at worker w.
+        """The mean that all workers reach by a :class:`Collective` quantizer's exchange.
 
         They first agree on a power of two, 2 bytes up and 2 down. With error feedback every worker keeps
         ``p - mean^``: the mean of these memories is what the mean lost.
+
+        Args:
+            xs: ``xs[i]`` is that of worker ``first_worker + i``.
+            gather: makes of the messages of these workers those of all workers, in their order, where others compute
+                elsewhere.
 
         Raises:
             InputError: as :meth:`send`; no tensors, different shapes, or a quantizer that is no collective.
             PluginError: the workers' messages do not match.
         """
-        ps = [self._owed(x, site, worker) for worker, x in enumerate(xs)]
+        ps = [self._owed(x, site, worker) for worker, x in enumerate(xs, first_worker)]
         if not isinstance(self.quantizer, Collective):
             raise InputError(f"{self.quantizer} is no collective; send each tensor and take the mean")
         if len({p.shape for p in ps}) != 1:
             raise InputError(f"workers reduce tensors of one shape, not of {[tuple(p.shape) for p in ps]}")
-        opened = [self._open(p, site, worker, public) for worker, p in enumerate(ps)]
-        down, up = _powers_of_two(max(math.frexp(float(p.abs().max()))[1] for p in ps))
+        opened = [self._open(p, site, worker, public) for worker, p in enumerate(ps, first_worker)]
+        down, up = _powers_of_two(_largest_exponent(ps, gather))
         exchanges = [self.quantizer.exchange(p * down, context=c) for p, (_, c) in zip(ps, opened)]
         streams = [stream for stream, _ in opened]
-        means, up_nbytes, down_nbytes = _exchange(str(self.quantizer), exchanges, streams)
+        means, up_nbytes, down_nbytes = _exchange(str(self.quantizer), exchanges, streams, gather)
         ys = [_like(_checked(str(self.quantizer), mean, ps[0].shape) * up, xs[0]) for mean in means]
         for stream, p, y in zip(streams, ps, ys):
             self._close(stream, p, y)
@@ -165,15 +219,15 @@ class Channel:
             raise InputError(
                 f"nothing to send at site {site!r}: x must be a tensor with at least one element"
             )
-        prepared, memory = prepare(x), self.memory(site, worker)
-        if memory is None:
-            return prepared
-        if memory.shape != prepared.shape:
-            raise InputError(
-                f"site {site!r} of worker {worker} has sent tensors of shape {tuple(memory.shape)}, this one is "
-                f"{tuple(prepared.shape)}; give it a site of its own"
-            )
-        return prepare(prepared + memory.to(prepared.device))
+        prepared, stream = prepare(x), self._streams.get((site, worker))
+        for known in () if stream is None else (stream.memory, stream.loop.prediction):
+            if known is not None and known.shape != prepared.shape:
+                raise InputError(
+                    f"site {site!r} of worker {worker} has sent tensors of shape {tuple(known.shape)}, this one is "
+                    f"{tuple(prepared.shape)}; give it a site of its own"
+                )
+        memory = None if stream is None else stream.memory
+        return prepared if memory is None else prepare(prepared + memory.to(prepared.device))
 
     def _open(
         self, p: Tensor, site: str, worker: int, public: Mapping[str, Any] | None
@@ -182,7 +236,9 @@ class Channel:
         if stream is None or stream.generator.device != p.device:
             seed = derived_seed("channel", self.seed, site, worker)
             generator = torch.Generator(p.device).manual_seed(seed)
-            stream = stream or self._streams.setdefault((site, worker), _Stream(generator))
+            stream = stream or self._streams.setdefault(
+                (site, worker), _Stream(generator, _Loop(self.quantizer))
+            )
             stream.generator = generator
         known = {"site": site, "worker": worker, "step": stream.messages, **(public or {})}
         return stream, Context(stream.generator, state=stream.state, public=known)
@@ -199,10 +255,11 @@ class Receiver:
 
     def __init__(self, quantizer: Quantizer) -> None:
         self._code = Code(quantizer)
+        self._loop = _Loop(quantizer)
         self._schemas = [b"", b""]
 
-    def receive(self, data: bytes, shape: torch.Size) -> Tensor:
-        """The reconstruction, float32, channel axis first.
+    def receive(self, data: bytes, shape: torch.Size, device: torch.device | str = "cpu") -> Tensor:
+        """The reconstruction, float32, channel axis first, on ``device``.
 
         Raises:
             PayloadError: bytes that were damaged, cut short, or belong elsewhere in the stream.
@@ -214,11 +271,19 @@ class Receiver:
             known = b"" if data[0] >> i & 1 else self._schemas[i]
             message, used = unpack(known + data[at:])
             self._schemas[i] = schema(message)
-            messages.append(message)
+            messages.append(to_device(message, device))
             at += used - len(known)
         if at != len(data):
             raise PayloadError(f"{len(data) - at} bytes follow the message's end")
-        return self._code.decode(messages[1], messages[0], shape)
+        return self._loop.close(self._code.decode(messages[1], messages[0], shape))
+
+
+def _refuse_inner_loops(quantizer: Quantizer) -> None:
+    for part in quantizer.parts()[1:]:
+        if isinstance(part, Differential):
+            raise InputError(
+                f"{quantizer} holds {part.name!r} inside, where nothing is predicted; put {part.name} around the rest"
+            )
 
 
 def _nbytes(message: Message, with_schema: bool) -> int:
@@ -237,8 +302,17 @@ def _powers_of_two(exponent: int) -> tuple[float, float]:
     return math.ldexp(1.0, -bounded), math.ldexp(1.0, bounded)
 
 
+def _largest_exponent(ps: Sequence[Tensor], gather: Gather) -> int:
+    """Of all workers' tensors."""
+    exponents: list[Message] = [{"e": torch.tensor(math.frexp(float(p.abs().max()))[1])} for p in ps]
+    return max(int(e) for message in gather(exponents) for e in message.values() if isinstance(e, Tensor))
+
+
 def _exchange(
-    name: str, exchanges: Sequence[Generator[Message, Message, Tensor]], streams: Sequence[_Stream]
+    name: str,
+    exchanges: Sequence[Generator[Message, Message, Tensor]],
+    streams: Sequence[_Stream],
+    gather: Gather,
 ) -> tuple[list[Tensor], int, int]:
     """What every worker returns, bytes up and bytes down."""
     workers = [_to_the_end(exchange) for exchange in exchanges]
@@ -250,7 +324,7 @@ def _exchange(
             )
         new = [stream.is_new(f"round {rounds}", m) for stream, m in zip(streams, messages)]
         up += sum(_MARK + _nbytes(*pair) for pair in zip(messages, new))
-        mean = _mean(name, messages)
+        mean = _mean(name, gather(messages))
         down += len(messages) * _nbytes(mean, with_schema=False)
         replies, rounds = [worker.send(mean) for worker in workers], rounds + 1
     return [reply for reply in replies if isinstance(reply, Tensor)], up, down

@@ -210,6 +210,18 @@ class Collective(ABC):
         """
 
 
+class Differential(ABC):
+    """What a quantizer also is when a stream of messages codes differences to predictions: :mod:`qbench.channel`.
+
+    Both ends of the stream predict from what has been reconstructed, in float32, the first tensor as 0. ``encode`` and
+    ``decode`` know nothing of it: they code a difference.
+    """
+
+    @abstractmethod
+    def predict(self, prediction: Tensor, reconstruction: Tensor) -> Tensor:
+        """The prediction of the next tensor, from that of the last and its reconstruction. Elementwise and pure."""
+
+
 Inputs = Literal["pictures", "text"]
 
 

@@ -97,9 +97,9 @@ def code(
         book = pack(scaled.fit(prepared, context) if codebook is None else codebook)
         # the encoder works with what the decoder will have: what it writes into its copy reaches nobody
         sent = to_device(unpack(book)[0], prepared.device)
-        began = _clock(prepared)
+        began = clock(prepared)
         message = scaled.encode(prepared, sent, context)
-        seconds = _clock(prepared) - began
+        seconds = clock(prepared) - began
         codes = pack(message)
     own = b"" if codebook is not None else book
     header = Header(spec, quantizer.version, x.shape, x.dtype, channel_axis, inner_versions(quantizer))
@@ -127,7 +127,7 @@ def _importance(importance: Tensor, x: Tensor, channel_axis: int) -> Tensor:
     return prepare(importance.to(x.device), channel_axis)
 
 
-def _clock(x: Tensor) -> float:
+def clock(x: Tensor) -> float:
     """Seconds, when the device of ``x`` has done everything it was given."""
     if x.is_cuda:
         torch.cuda.synchronize(x.device)

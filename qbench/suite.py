@@ -12,7 +12,8 @@
     elements = 65536
 
 A grid is a product: quantizer x model x dataset x optimizer x seed. Its digest covers the protocol as it is written,
-never what happens to be installed; results of different digests are never ranked together.
+never what happens to be installed; results of different digests are never ranked together. Hypotheses
+(:mod:`qbench.hypotheses`) are part of the protocol of the track that they are about.
 """
 
 import itertools
@@ -21,12 +22,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from .components import Quantizer, Stored, Track
 from .errors import QBenchError, SuiteError
+from .hypotheses import Hypothesis, Region, fault
 from .plugins import Catalog
 from .schema import Cell, Frozen, Name, Spec, Target, digest
 
@@ -58,13 +60,24 @@ class Suite(Frozen):
     version: int = Field(ge=1)
     description: str = ""
     grid: list[Grid] = Field(min_length=1)
+    hypothesis: list[Hypothesis] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _hypotheses_agree(self) -> Self:
+        if wrong := fault(self.hypothesis, (grid.track for grid in self.grid)):
+            raise ValueError(wrong)
+        return self
 
     def digests(self, catalog: Catalog) -> dict[str, str]:
-        """Per track, the sha256 of its protocol: its grids with every default written out, and the track's version."""
+        """Per track, the sha256 of its protocol: its grids with every default written out, the track's version, and
+        the hypotheses about it, without the wording of their claims.
+        """
         protocols: dict[str, list[Any]] = {}
         for number, grid in enumerate(self.grid, 1):
             with _naming(self, number, grid):
                 protocols.setdefault(grid.track, []).append(_protocol(grid, catalog))
+        for hypothesis in self.hypothesis:
+            protocols[hypothesis.track].append({"hypothesis": hypothesis.protocol()})
         return {track: digest(grids) for track, grids in protocols.items()}
 
 
@@ -114,11 +127,19 @@ def parse(path: Path) -> Suite:
 
 
 def _problem(problem: Any) -> str:
-    where = ".".join(map(str, problem["loc"]))
+    place = problem["loc"]
+    where = ".".join(map(str, place))
     if problem["type"] == "extra_forbidden":
-        allowed = Grid.model_fields if "grid" in problem["loc"] else Suite.model_fields
-        return f"unknown key {where!r}; allowed: {', '.join(allowed)}"
-    return f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+        return f"unknown key {where!r}; allowed: {', '.join(_fields(place))}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{where}: {message[0].lower()}{message[1:]}" if where else message
+
+
+def _fields(place: tuple[str | int, ...]) -> Iterable[str]:
+    """Those of the table that a place in a suite file lies in."""
+    if place[0] == "hypothesis":
+        return Region.model_fields if len(place) > 3 else Hypothesis.model_fields
+    return Grid.model_fields if place[0] == "grid" else Suite.model_fields
 
 
 def expand(suite: Suite, catalog: Catalog, extra_quantizers: Iterable[str] = ()) -> list[Planned]:

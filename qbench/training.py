@@ -26,6 +26,7 @@ from .schema import derived_seed
 
 Progress = Callable[[int, int, float | None], None]
 Around = Callable[[nn.Module, int], nn.Module]
+Backward = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
 class Updated(ABC):
@@ -34,6 +35,22 @@ class Updated(ABC):
     @abstractmethod
     def updated(self) -> None:
         """The optimizer has taken a step."""
+
+
+class Watch(ABC):
+    """Who sees every step of a training and changes nothing of it: neither parameters nor random states."""
+
+    @abstractmethod
+    def begin(self, module: nn.Module, steps: int) -> None:
+        """The network is about to be trained, for ``steps`` steps at most."""
+
+    @abstractmethod
+    def before(self, inputs: Tensor, labels: Tensor) -> None:
+        """The batch's gradient stands in the parameters, the optimizer has not yet taken its step."""
+
+    @abstractmethod
+    def after(self) -> None:
+        """The optimizer has taken its step; the gradient still stands there."""
 
 
 class Training(Parameters):
@@ -95,6 +112,8 @@ def train(
     start: Mapping[str, Tensor] | None = None,
     lr_factor: float = 1.0,
     around: Around | None = None,
+    backward: Backward | None = None,
+    watch: Watch | None = None,
 ) -> Trained:
     """Train ``model`` from a fresh initialization or given weights; test examples decide nothing.
 
@@ -110,6 +129,9 @@ def train(
             one with quantized weights; called in training mode once a step, and told of every update where it is
             :class:`Updated`. What it has of parameters beside the network's is learned by the same optimizer without
             weight decay.
+        backward: takes the network, a batch and its labels, leaves a gradient in the parameters and returns the loss;
+            :func:`plain_backward`, if None.
+        watch: is shown every step.
 
     Raises:
         FloatingPointError: the loss became NaN or infinite.
@@ -131,7 +153,10 @@ def train(
             module.load_state_dict(start)
         module = module.to(device)
         rule, module = _prepared(module, optimizer, lr_factor, around, training.epochs * len(batches))
-        history = _fit(module, rule, batches, training, progress)
+        if watch is not None:
+            watch.begin(module, training.epochs * len(batches))
+        steps = _Steps(module, rule, backward or plain_backward, watch)
+        history = _fit(steps, batches, training, progress)
         last = _test_accuracy(module, data, device)
         history.choose(module)
         seconds = time.perf_counter() - started
@@ -182,21 +207,54 @@ def _prepared(
     return rule, network
 
 
-def _fit(
-    module: nn.Module,
-    rule: torch.optim.Optimizer,
-    batches: Batches,
-    training: Training,
-    progress: Progress | None,
-) -> "_History":
+def mean_loss(module: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
+    """The mean cross-entropy, in the precision in which networks are trained on the inputs' device."""
+    precision = autocast_dtype(inputs.device)
+    with torch.autocast(inputs.device.type, dtype=precision, enabled=precision is not None):
+        logits = module(inputs)
+    return cross_entropy(logits, labels)
+
+
+def plain_backward(module: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
+    """The mean loss of a batch, and its gradient in the parameters."""
+    loss = mean_loss(module, inputs, labels)
+    module.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss.detach()
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """What a step is made of."""
+
+    module: nn.Module
+    rule: torch.optim.Optimizer
+    backward: Backward
+    watch: Watch | None
+
+    def take(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        """The loss before the step."""
+        loss = self.backward(self.module, inputs, labels)
+        if self.watch is None:
+            self.rule.step()
+            return loss
+        self.watch.before(inputs, labels)
+        self.rule.step()
+        self.watch.after()
+        return loss
+
+
+def _fit(steps: _Steps, batches: Batches, training: Training, progress: Progress | None) -> "_History":
     """Train to the last epoch."""
-    steps = training.epochs * len(batches)
-    schedule = torch.optim.lr_scheduler.LambdaLR(rule, lambda step: rate_factor(step, steps, training))
+    planned = training.epochs * len(batches)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        steps.rule, lambda step: rate_factor(step, planned, training)
+    )
     history = _History(training, batches)
     for epoch in range(training.epochs):
         meter, started = Meter(batches.split.inputs.device), time.perf_counter()
-        loss = _epoch(module, rule, schedule, batches)
-        accuracy = history.note(module, loss, time.perf_counter() - started, meter.joules())
+        loss = _epoch(steps, schedule, batches)
+        accuracy = history.note(steps.module, loss, time.perf_counter() - started, meter.joules())
         if progress is not None:
             progress(epoch + 1, training.epochs, accuracy)
         if history.exhausted:
@@ -204,26 +262,13 @@ def _fit(
     return history
 
 
-def _epoch(
-    module: nn.Module,
-    rule: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    batches: Batches,
-) -> float:
+def _epoch(steps: _Steps, schedule: torch.optim.lr_scheduler.LRScheduler, batches: Batches) -> float:
     """One pass over the batches; the mean loss. No step waits for the device."""
-    module.train()
-    device = batches.split.inputs.device
-    precision = autocast_dtype(device)
-    total = torch.zeros((), dtype=torch.float64, device=device)
+    steps.module.train()
+    total = torch.zeros((), dtype=torch.float64, device=batches.split.inputs.device)
     for inputs, labels in batches:
-        with torch.autocast(device.type, dtype=precision, enabled=precision is not None):
-            logits = module(inputs)
-        loss = cross_entropy(logits, labels)
-        rule.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        rule.step()
+        total += steps.take(inputs, labels)
         schedule.step()
-        total += loss.detach()
     return float(total) / len(batches)
 
 

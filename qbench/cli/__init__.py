@@ -20,6 +20,7 @@ COMMANDS = {
     "fetch": ("fetch", "Fetch and verify data sets."),
     "results": ("results", "List the results in a registry."),
     "show": ("show", "Show everything about one result."),
+    "verdicts": ("verdicts", "Say which hypotheses of a suite hold, fail or depend."),
     "recipes": ("recipes", "Choose the learning rate of every optimizer by validation accuracy."),
     "export": ("exchange", "Write a registry's results to a Parquet file."),
     "merge": ("exchange", "Take results over from other files."),

@@ -1,7 +1,7 @@
 """The infinite lattice: the nearest point, with its coordinates entropy-coded."""
 
 from functools import cached_property
-from typing import Annotated, final
+from typing import Annotated, Literal, final
 
 import torch
 from pydantic import Field, field_validator
@@ -18,6 +18,7 @@ from .vectors import blocks, unblocked
 _CHUNK_VECTORS = 2**15
 _DITHER_UNIT = 2**16
 _MAX_STEPS = 2.0**30
+_SEEDS = 2**31
 # Next to a half but off every fraction that occurs: what float arithmetic rounds away decides nothing.
 _THRESHOLD = 0.5 + 2.0**-10
 
@@ -27,8 +28,8 @@ class LatticeParameters(Parameters):
     beta: float = Field(
         1.0, ge=1e-6, le=16, description="scale of the lattice in units of the data's root mean square"
     )
-    dither: Annotated[int, Field(strict=True, ge=0)] | None = Field(
-        None, description="seed of a subtractive dither"
+    dither: Literal["subtractive"] | Annotated[int, Field(strict=True, ge=0)] | None = Field(
+        None, description="seed of a subtractive dither; subtractive: drawn for every message and sent"
     )
 
     @field_validator("lattice")
@@ -43,7 +44,8 @@ class LatticeQuantizer(Quantizer):
 
     Without dither u is 0. With it, u is uniform over the Voronoi cell: integers below 2^16 hashed from the seed and
     the place of the vectors, times the basis, over 2^16, less the nearest point. The error is then uniform over the
-    cell whatever x is: ``MSE = G V^(2/n) beta^2``.
+    cell whatever x is: ``MSE = G V^(2/n) beta^2``. ``dither=subtractive`` draws the seed anew for every message and
+    sends it (4 bytes): E[x^] = x whatever x is.
 
     What is sent is ``q_i = c_i + round(sum over j > i of c_j B_ji / B_ii)``, c the coordinates of the point in the
     lower triangular basis B: q_i B_ii is the point's i-th coordinate to within B_ii / 2. Zigzag, one rANS stream
@@ -62,30 +64,33 @@ class LatticeQuantizer(Quantizer):
     Parameters = LatticeParameters
     sweep = (
         *({"lattice": "E8", "beta": beta} for beta in (2.0, 1.0, 0.5)),
+        {"lattice": "E8", "beta": 4.0, "dither": "subtractive"},
         {"lattice": "Leech", "beta": 0.25},
     )
+    unbiased = {"dither": "subtractive"}
 
     def fit(self, x: Tensor, *, context: Context) -> Message:
         return {"scale": root_mean_square(x)}
 
     def encode(self, x: Tensor, codebook: Message, *, context: Context) -> Message:
-        step = self._step(codebook)
+        step, seed = self._step(codebook), self._draw(context.generator)
         steps_per_unit = torch.where(step > 0, 1 / step, 0.0)
-        n = self._lattice.dimension
-        vectors = blocks(x, n)
+        vectors = blocks(x, self._lattice.dimension)
         q = torch.cat(
             [
-                self._indices(self._nearest(part.double() * steps_per_unit, number))
+                self._indices(self._nearest(part.double() * steps_per_unit, number, seed))
                 for number, part in enumerate(torch.split(vectors, _CHUNK_VECTORS))
             ]
         )
-        return {f"q{i}": _stream(q[:, columns]) for i, columns in enumerate(self._columns)}
+        codes: Message = {f"q{i}": _stream(q[:, columns]) for i, columns in enumerate(self._columns)}
+        return codes | ({"seed": torch.tensor(seed, dtype=torch.int32)} if self._sends_seed else {})
 
     def decode(self, codes: Message, codebook: Message, shape: torch.Size) -> Tensor:
         step = self._step(codebook)
+        seed = int(values(codes, "seed")) if self._sends_seed else self.parameters.dither
         flat = torch.cat(
             [
-                (self._points(part, number) * step).float().reshape(-1)
+                (self._points(part, number, seed) * step).float().reshape(-1)
                 for number, part in enumerate(torch.split(self._received(codes), _CHUNK_VECTORS))
             ]
         )
@@ -111,21 +116,32 @@ class LatticeQuantizer(Quantizer):
         step: Tensor = values(codebook, "scale").double() * float(self.parameters.beta)
         return step
 
-    def _nearest(self, x: Tensor, number: int) -> Tensor:
+    @property
+    def _sends_seed(self) -> bool:
+        return bool(self.parameters.dither == "subtractive")
+
+    def _draw(self, generator: torch.Generator) -> int | None:
+        """The dither's seed for one message, None without dither."""
+        if not self._sends_seed:
+            seed: int | None = self.parameters.dither
+            return seed
+        return int(torch.randint(_SEEDS, (), generator=generator, device=generator.device))
+
+    def _nearest(self, x: Tensor, number: int, seed: int | None) -> Tensor:
         """Coordinates of the point nearest to ``x + u`` for the chunk of that number, in steps: [vectors, n]."""
         bounded = x.clamp(-_MAX_STEPS, _MAX_STEPS)
-        return self._lattice.coordinates(self._lattice.nearest(bounded + self._dither(bounded, number)))
+        return self._lattice.coordinates(self._lattice.nearest(bounded + self._dither(bounded, number, seed)))
 
-    def _points(self, q: Tensor, number: int) -> Tensor:
+    def _points(self, q: Tensor, number: int, seed: int | None) -> Tensor:
         """``Q(x + u) - u`` in steps, float64, [vectors, n]."""
         points = self._coordinates(q).double() @ self._lattice.generator.to(q.device)
-        return points - self._dither(points, number)
+        return points - self._dither(points, number, seed)
 
-    def _dither(self, like: Tensor, number: int) -> Tensor:
+    def _dither(self, like: Tensor, number: int, seed: int | None) -> Tensor:
         """u for the vectors of a chunk, [vectors, n]; decided in integers."""
-        if self.parameters.dither is None:
+        if seed is None:
             return torch.zeros_like(like)
-        key = f"{self.parameters.dither}/{number}"
+        key = f"{seed}/{number}"
         u = voronoi_dither(self._lattice, len(like), _DITHER_UNIT, key, like.device)
         return self._lattice.project(u / _DITHER_UNIT)
 

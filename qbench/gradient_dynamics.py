@@ -1,0 +1,133 @@
+"""How a vector moves from step to step: alike, predictable, bounded in its increments.
+
+Every figure is a quotient of sums over steps, so that a bootstrap over steps can form it again.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+_MEMORIES = (0.5, 0.75, 0.9, 0.97)
+_DRIFT = 0.1
+# relative: what float32 adds to a gradient in rounding is no drift
+_ROUNDING = 1e-6
+
+
+class Ratio(NamedTuple):
+    """Parts of a figure step by step, float64 [steps]: its value is sum(numerator) / sum(denominator)."""
+
+    numerator: Tensor
+    denominator: Tensor
+
+    @property
+    def value(self) -> float:
+        """NaN where there is nothing to divide by."""
+        below = float(self.denominator.sum())
+        return float(self.numerator.sum()) / below if below else float("nan")
+
+
+def gram(series: Tensor) -> Tensor:
+    """<x_s, x_t> for all steps s and t, float64 [steps, steps], of a series [steps, coordinates].
+
+    All the figures below that take ``products`` follow from these alone; they add over parts of a vector.
+    """
+    x = series.double()
+    return x @ x.T
+
+
+def autocorrelation(products: Tensor, lag: int) -> Ratio:
+    """2 sum <x_t, x_t+lag> / sum (|x_t|^2 + |x_t+lag|^2), in [-1, 1]; no mean is taken off. ``lag`` < steps."""
+    energy = products.diagonal()
+    return Ratio(2 * products.diagonal(lag), energy[: len(energy) - lag] + energy[lag:])
+
+
+def cosine(products: Tensor) -> Ratio:
+    """The mean over steps of cos(x_t, x_t+1); steps with a zero vector are left out."""
+    norms = products.diagonal().sqrt()
+    both = norms[:-1] * norms[1:]
+    return Ratio(torch.where(both > 0, products.diagonal(1) / both, 0.0), (both > 0).double())
+
+
+def relative_increment(products: Tensor) -> Ratio:
+    """sum |x_t+1 - x_t|^2 / sum |x_t|^2; 2 for independent steps of zero mean."""
+    energy = products.diagonal()
+    return Ratio(energy[1:] + energy[:-1] - 2 * products.diagonal(1), energy[:-1])
+
+
+def last_step_gain(products: Tensor) -> Ratio:
+    """sum |x_t+1|^2 / sum |x_t+1 - a_t x_t|^2; 10 log10 of it is the prediction gain in dB.
+
+    The coefficient is causal: a_t is the least-squares one of all steps before. For x_t+1 = rho x_t + noise the gain
+    approaches 1 / (1 - rho^2), for independent steps 1.
+
+    Reference: Jayant, Noll, Digital Coding of Waveforms, 1984, section 6.2.
+    """
+    return Ratio(*_causal(products, torch.eye(len(products), dtype=torch.float64)))
+
+
+def increment_gain(products: Tensor) -> Ratio:
+    """As :func:`last_step_gain` with a_t = 1: what coding plain increments gains; 1/2 for independent steps."""
+    return Ratio(products.diagonal()[1:], relative_increment(products).numerator)
+
+
+def average_gain(products: Tensor, memories: Sequence[float] = _MEMORIES) -> Ratio:
+    """As :func:`last_step_gain`, from m_t = mean of x_0 ... x_t with weights memory^(t - s) in the place of x_t.
+
+    The memory at each step is the one whose errors up to then add up to the least.
+    """
+    tried = [_causal(products, _averages(len(products), memory)) for memory in memories]
+    errors = torch.stack([error for _, error in tried])
+    before = errors.cumsum(1) - errors
+    chosen = errors.gather(0, before.argmin(0, keepdim=True))[0]
+    return Ratio(tried[0][0], chosen)
+
+
+def _causal(products: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Energies of x_t+1, and of what its prediction from ``weights[t] @ x`` leaves of it, t = 1, 2, ...
+
+    The first step has no coefficient: there is none before that it could be learned from.
+    """
+    moved = weights @ products
+    inner, energy = moved.diagonal(1), (moved * weights).sum(1)[:-1]
+    below = energy.cumsum(0)[:-1]
+    factor = torch.where(below > 0, inner.cumsum(0)[:-1] / below, 0.0)
+    signal = products.diagonal()[2:]
+    error = signal - 2 * factor * inner[1:] + factor.square() * energy[1:]
+    return signal, error.clamp_min(0)
+
+
+def _averages(steps: int, memory: float) -> Tensor:
+    """Weights of x_s in m_t, [t, s]; every row adds up to 1."""
+    ages = torch.arange(steps)[:, None] - torch.arange(steps)
+    weights = torch.where(ages >= 0, memory ** ages.clamp_min(0).double(), 0.0)
+    return weights / weights.sum(1, keepdim=True)
+
+
+def lipschitz(drift: Tensor, update: Tensor, gradient: Tensor) -> Tensor:
+    """|dg| / |dw| from squared norms [steps]; NaN where no weight moved or the gradient moved less than its rounding.
+
+    On the same batch this is at most the largest magnitude of an eigenvalue of the Hessian between the two weights.
+
+    Reference: Nesterov, Introductory Lectures on Convex Optimization, 2004, section 1.2.2.
+    """
+    known = (update > 0) & (drift > _ROUNDING**2 * gradient)
+    return torch.where(known, (drift / update).sqrt(), torch.nan)
+
+
+def lipschitz_kept(ratios: Tensor) -> Ratio:
+    """Share of the second half of ``ratios`` [steps] that the largest of the first half bounds; NaN are left out.
+
+    Of n exchangeable values in each half n / (n + 1) are, on average.
+    """
+    known = ratios[~ratios.isnan()]
+    half = len(known) // 2
+    bounded = known[half:] <= known[:half].max() if half else known[:0]
+    return Ratio(bounded.double(), torch.ones(len(bounded), dtype=torch.float64))
+
+
+def drift_kept(drift: Tensor, gradient: Tensor) -> Ratio:
+    """Share of steps with |dg| <= 0.1 |g|, from squared norms [steps]; steps without a gradient are left out."""
+    known = gradient > 0
+    return Ratio(((drift <= _DRIFT**2 * gradient) & known).double(), known.double())

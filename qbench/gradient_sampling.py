@@ -1,0 +1,120 @@
+"""Which steps of a training are looked at, and which coordinates of its weights."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from .errors import InputError
+from .layers import LayerKind
+from .schema import derived_seed
+
+PLACES = {"early": 0.02, "middle": 0.5, "late": 0.95}
+LENGTH = 32
+_PAIRED_SHARE = 0.02
+_FEWEST_PAIRS = 5
+
+
+@final
+@dataclass(frozen=True)
+class Window:
+    """Steps ``start`` to ``stop - 1`` of a training.
+
+    ``paired`` are those whose batch is evaluated again before and after the update, ``snapshots`` those of them whose
+    gradient is kept as matrices.
+    """
+
+    name: str
+    start: int
+    stop: int
+    paired: tuple[int, ...]
+    snapshots: tuple[int, ...]
+
+
+def windows(steps: int, length: int = LENGTH, snapshots: int = 6) -> tuple[Window, ...]:
+    """Early, middle and late: ``length`` steps each from 2, 50 and 95 % of the training on, as far as they fit.
+
+    2 % of all steps are paired, but 5 to ``length`` in every window.
+
+    Raises:
+        InputError: fewer than 15 steps.
+    """
+    if steps < _FEWEST_PAIRS * len(PLACES):
+        raise InputError(
+            f"a training of {steps} steps has no room for three windows of 5; raise epochs or lower batch_size"
+        )
+    length, stop, found = min(length, steps // len(PLACES)), steps, []
+    count = min(length, max(_FEWEST_PAIRS, round(_PAIRED_SHARE * steps / len(PLACES))))
+    for name, place in reversed(PLACES.items()):
+        start = min(round(place * steps), stop - length)
+        paired = tuple(start + i for i in _spread(length, count))
+        kept = tuple(paired[i] for i in _spread(count, min(snapshots, count)))
+        found.append(Window(name, start, start + length, paired, kept))
+        stop = start
+    return tuple(reversed(found))
+
+
+def _spread(length: int, count: int) -> list[int]:
+    return [i * length // count for i in range(count)]
+
+
+def shares(sizes: Sequence[int], budget: int) -> list[int]:
+    """How many of each layer's coordinates are kept: all of a small one, equally many of the others.
+
+    >>> shares([10, 100, 1000], 110)
+    [10, 50, 50]
+    """
+    found, left = [0] * len(sizes), budget
+    for rank, i in enumerate(sorted(range(len(sizes)), key=sizes.__getitem__)):
+        found[i] = min(sizes[i], left // (len(sizes) - rank))
+        left -= found[i]
+    return found
+
+
+@final
+@dataclass(frozen=True)
+class Site:
+    """A layer's weight, and what of its gradient is kept.
+
+    Attributes:
+        coordinates: places in the flattened weight, ascending: one drawn from each of as many equal stretches.
+        rows: output channels of the matrix that is kept; columns: of what remains, flattened.
+    """
+
+    name: str
+    kind: LayerKind
+    size: int
+    coordinates: Tensor
+    rows: Tensor
+    columns: Tensor
+
+    @classmethod
+    def of(cls, name: str, kind: LayerKind, weight: Tensor, sampled: int, kept: int, seed: int) -> "Site":
+        generator = torch.Generator().manual_seed(derived_seed("site", seed, name))
+        height, width = weight.shape[0], weight[0].numel()
+        rows = min(height, max(1, round(kept**0.5)))
+        columns = min(width, kept // rows)
+        rows = min(height, kept // columns)
+        chosen = (
+            _stratified(count, of, generator).to(weight.device)
+            for count, of in ((sampled, weight.numel()), (rows, height), (columns, width))
+        )
+        return cls(name, kind, weight.numel(), *chosen)
+
+    def sample(self, x: Tensor) -> Tensor:
+        return x.detach().reshape(-1)[self.coordinates]
+
+    def matrix(self, x: Tensor) -> Tensor:
+        """[rows, columns], on the CPU."""
+        whole = x.detach().reshape(x.shape[0], -1)
+        return whole[self.rows[:, None], self.columns].cpu()
+
+
+def _stratified(count: int, of: int, generator: torch.Generator) -> Tensor:
+    """``count`` of the numbers below ``of``, ascending: one from each of ``count`` stretches as equal as can be."""
+    ends = torch.arange(count + 1) * of // count
+    low, high = ends[:-1], ends[1:]
+    offset = torch.rand(count, generator=generator, dtype=torch.float64) * (high - low)
+    return low + offset.long()

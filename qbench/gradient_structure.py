@@ -1,0 +1,177 @@
+"""How the coordinates of a gradient matrix are scaled and how they depend on each other."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import special
+from torch import Tensor
+
+from .distributions import FEWEST
+from .families import Floats
+from .gradient_coding import strata
+
+BLOCK = 2**16
+BLOCK_SIDE = 128
+_ITERATIONS = 20
+
+
+def block(matrix: Tensor, generator: torch.Generator) -> Floats:
+    """At most 2^16 coordinates of a matrix, where up to 128 rows (or columns, if these are fewer) meet the others."""
+    short = min(BLOCK_SIDE, *matrix.shape)
+    long = BLOCK // short
+    rows, columns = (short, long) if matrix.shape[0] <= matrix.shape[1] else (long, short)
+    chosen = matrix[strata(matrix.shape[0], rows, generator).to(matrix.device)]
+    return doubles(chosen[:, strata(matrix.shape[1], columns, generator).to(matrix.device)])
+
+
+@dataclass(frozen=True)
+class Normalized:
+    """A block as scales of its rows and columns times what remains, ``block = scales * units``, [rows, columns].
+
+    Attributes:
+        scales: a row's scale times a column's.
+        units: mean square 1 over the nonzeros of every row and every column that is normalized.
+        gaussian: the nonzeros among the units, [n], each mapped by the function that makes Gaussian coordinates
+            Gaussian again: a coordinate is part of the mean square it is divided by, so that without it the units
+            of few coordinates would have short tails.
+    """
+
+    scales: Floats
+    units: Floats
+    gaussian: Floats
+
+
+def normalized(part: Floats) -> Normalized:
+    """Divide rows and columns by their scales, which are found together by alternating (20 rounds).
+
+    Columns have no scale where there are fewer than 8 rows, and rows none where there are fewer than 8 columns; of
+    neither, one scale is left. Where they have scales, those with fewer than 8 nonzeros are left out. With k_row
+    and k_column nonzeros in the row and column of a unit u, and 1 / k = 1 / k_row + 1 / k_column, ``u^2 / k`` of a
+    Gaussian is nearly Beta(1/2, nu/2) with nu = k - 1, and the map is
+    ``sign(u) (8 nu + 1) / (8 nu + 3) sqrt(-nu log(1 - u^2 / k))``.
+
+    Reference: Sinkhorn & Knopp 1967, "Concerning nonnegative matrices and doubly stochastic matrices"; Wallace 1959,
+    "Bounds on normal approximations to Student's and the chi-square distributions".
+    """
+    part = _dense(part)
+    by_row, by_column = part.shape[1] >= FEWEST, part.shape[0] >= FEWEST
+    mask = (part != 0).astype(np.float64)
+    in_row, in_column = mask.sum(1), mask.sum(0)
+    if not mask.any() or not (by_row or by_column):
+        unit = math.sqrt(float(np.mean(np.square(part[part != 0])))) if mask.any() else 1.0
+        return Normalized(np.full_like(part, unit), part / unit, part[part != 0] / unit)
+    largest = float(np.abs(part).max())
+    squares = np.square(part / largest)
+    rows, columns = np.ones(part.shape[0]), np.ones(part.shape[1])
+    for _ in range(_ITERATIONS):
+        rows = squares @ (1 / columns) / in_row if by_row else rows
+        columns = squares.T @ (1 / rows) / in_column if by_column else columns
+    scales = largest * np.sqrt(np.outer(rows, columns))
+    units = part / scales
+    leverage = by_row / in_row[:, None] + by_column / in_column[None]
+    return Normalized(scales, units, _gaussian(units[part != 0], 1 / leverage[part != 0]))
+
+
+def _gaussian(u: Floats, k: Floats) -> Floats:
+    degrees = k - 1
+    magnitudes = np.sqrt(-degrees * np.log1p(-np.minimum(np.square(u) / k, 1 - 1e-9)))
+    found: Floats = np.copysign((8 * degrees + 1) / (8 * degrees + 3) * magnitudes, u)
+    return found
+
+
+def _dense(part: Floats) -> Floats:
+    """Without the rows and columns that have fewer than 8 nonzeros; a side shorter than 8 stays as it is."""
+    while part.size:
+        rows = np.count_nonzero(part, axis=1) >= min(FEWEST, part.shape[1])
+        columns = np.count_nonzero(part, axis=0) >= min(FEWEST, part.shape[0])
+        if part.shape[1] < FEWEST:
+            rows = part.any(1)
+        if part.shape[0] < FEWEST:
+            columns = part.any(0)
+        if rows.all() and columns.all():
+            break
+        part = part[rows][:, columns]
+    return part
+
+
+def variance_spread_db(part: Floats, generator: torch.Generator) -> float:
+    """How unlike the rows' variances are: 0 for identical rows, in dB. NaN below 2 live rows or 8 columns.
+
+    10 log10 of the arithmetic over the geometric mean of the rows' mean squares, rows of zeros left out, less the
+    same of a control: each column rotated by a random number of rows, so that no row stays together. Rows of k
+    Gaussian coordinates of one variance have a spread of 4.34 / k dB by chance, others more; the control takes it off.
+    """
+    live = part[part.any(1)]
+    if live.shape[0] < 2 or live.shape[1] < FEWEST:
+        return math.nan
+    live = live / np.abs(live).max()
+    offsets = torch.randint(len(live), (1, live.shape[1]), generator=generator).numpy()
+    rotated = (np.arange(len(live))[:, None] + offsets) % len(live)
+    return _spread_db(live) - _spread_db(np.take_along_axis(live, rotated, axis=0))
+
+
+def _spread_db(rows: Floats) -> float:
+    powers = np.mean(np.square(rows), axis=1)
+    powers = powers[powers > 0]
+    return float(10 * np.log10(powers.mean()) - 10 * np.log10(powers).mean())
+
+
+def dependence_figures(scales: Normalized, generator: torch.Generator) -> dict[str, float]:
+    """Dependence between coordinates, against a control of the same scales without. NaN where a side is below 8.
+
+    The control: the nonzero units of :func:`normalized` permuted within the block, zeros left in their places, and
+    multiplied by the scales of row and column where they came to lie. So neither rows nor columns of unlike variance
+    count as dependence, and what does is low rank and correlation.
+
+    - ``top4_energy_ratio``: the share of sum g^2 in the four largest singular directions over the control's.
+    - ``effective_rank``: exp of the entropy of the squared singular values' shares, over the control's.
+    - ``decorrelation_gain_db``: 10 log10 of the arithmetic over the geometric mean of the eigenvalues of C, less the
+      control's. C is the correlation matrix (about 0) of the p vectors along the shorter side, over n coordinates,
+      shrunk towards the identity by ``min(1, ((1 - 2/p) t + p^2) / ((n + 1 - 2/p) (t - p)))``, t = trace C^2.
+
+    Reference: Roy & Vetterli 2007, "The effective rank"; Chen, Wiesel, Eldar & Hero 2010, "Shrinkage Algorithms for
+    MMSE Covariance Estimation", eq. 23; Goyal 2001, "Theoretical foundations of transform coding".
+    """
+    names = ("top4_energy_ratio", "decorrelation_gain_db", "effective_rank")
+    if min(scales.units.shape) < FEWEST:
+        return dict.fromkeys(names, math.nan)
+    places = scales.units != 0
+    values = scales.units[places]
+    permuted = np.zeros_like(scales.units)
+    permuted[places] = values[torch.randperm(values.size, generator=generator).numpy()]
+    own, control = _spectrum(scales.units * scales.scales), _spectrum(permuted * scales.scales)
+    return {
+        "top4_energy_ratio": own[0] / control[0],
+        "decorrelation_gain_db": own[1] - control[1],
+        "effective_rank": own[2] / control[2],
+    }
+
+
+def _spectrum(part: Floats) -> tuple[float, float, float]:
+    """Share of energy in four directions, decorrelation gain in dB, effective rank."""
+    vectors = part if part.shape[0] <= part.shape[1] else part.T
+    gram = vectors @ vectors.T
+    shares = np.maximum(np.linalg.eigvalsh(gram), 0)
+    shares /= shares.sum()
+    entropy = -float(np.sum(special.xlogy(shares, shares)))
+    norms = np.sqrt(np.diag(gram))
+    return (
+        float(shares[-4:].sum()),
+        _decorrelation_db(gram / np.outer(norms, norms), vectors.shape[1]),
+        math.exp(entropy),
+    )
+
+
+def _decorrelation_db(correlation: Floats, n: int) -> float:
+    p = len(correlation)
+    t = float(np.sum(np.square(correlation)))
+    shrinkage = min(1.0, ((1 - 2 / p) * t + p * p) / max((n + 1 - 2 / p) * (t - p), 1e-9))
+    shrunk = (1 - shrinkage) * correlation + shrinkage * np.eye(p)
+    return float(-10 / math.log(10) * np.linalg.slogdet(shrunk)[1] / p)
+
+
+def doubles(x: Tensor) -> Floats:
+    array: Floats = x.cpu().double().numpy()
+    return array

@@ -1,0 +1,125 @@
+"""From figures of layers and steps to one number with an interval."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from ..gradient_dynamics import Ratio
+from ..schema import Measurement, derived_seed
+
+DRAWS = 400
+_TAILS = (0.025, 0.975)
+
+
+def same(x: Tensor) -> Tensor:
+    return x
+
+
+def root(x: Tensor) -> Tensor:
+    return x.sqrt()
+
+
+def decibel(x: Tensor) -> Tensor:
+    """10 log10."""
+    return 10 * x.log10()
+
+
+@final
+@dataclass(frozen=True)
+class Figure:
+    """A figure of every layer, in parts that add over steps: transform(sum numerator / sum denominator).
+
+    ``numerator`` and ``denominator`` are float64 [layers, steps]; a step that tells nothing of a layer has 0 in both.
+    """
+
+    numerator: Tensor
+    denominator: Tensor
+    transform: Callable[[Tensor], Tensor] = same
+
+    @classmethod
+    def of_ratios(cls, ratios: Sequence[Ratio], transform: Callable[[Tensor], Tensor] = same) -> "Figure":
+        """One of each layer; shorter ones lack their last steps."""
+        numerator, denominator = (
+            torch.nn.utils.rnn.pad_sequence(list(part), batch_first=True)
+            for part in zip(*ratios, strict=True)
+        )
+        return cls(numerator, denominator, transform)
+
+    @classmethod
+    def of_values(cls, values: Tensor) -> "Figure":
+        """Means over steps of values [layers, steps]; those that are not finite are left out."""
+        known = values.isfinite()
+        return cls(torch.where(known, values, 0.0).double(), known.double())
+
+    @property
+    def steps(self) -> int:
+        return self.numerator.shape[1]
+
+    def of_layers(self, steps: Tensor | None = None) -> Tensor:
+        """The figure of each layer over all steps, [layers], or over those numbered, [..., n] -> [layers, ...]."""
+        numerator, denominator = (
+            part.sum(-1) if steps is None else part[:, steps].sum(-1)
+            for part in (self.numerator, self.denominator)
+        )
+        return self.transform(numerator / denominator)
+
+
+def measured(name: str, figure: Figure, weights: Tensor, unit: str, seed: int) -> dict[str, Measurement]:
+    """The weighted median over layers, and the ends of its 95 % interval as ``name.low`` and ``name.high``.
+
+    The interval holds the middle 95 % of 400 circular block bootstraps over steps, blocks of round(sqrt(steps)).
+    Samples are the layers' values. Nothing where no layer has a finite one.
+
+    Reference: Politis & Romano 1992, "A circular block-resampling procedure for stationary data".
+    """
+    if not figure.steps:
+        return {}
+    values = figure.of_layers()
+    value = float(weighted_median(values[:, None], weights)[0])
+    if not math.isfinite(value):
+        return {}
+    steps = resampled_steps(figure.steps, DRAWS, derived_seed("bootstrap", seed))
+    draws = weighted_median(figure.of_layers(steps), weights)
+    draws = draws[draws.isfinite()]
+    samples = values.tolist() if bool(values.isfinite().all()) else []
+    found = {name: Measurement(value=value, unit=unit, samples=samples, n=figure.steps)}
+    if len(draws) > DRAWS / 2:
+        for end, share in zip(("low", "high"), _TAILS, strict=True):
+            bound = float(torch.quantile(draws, share))
+            found[f"{name}.{end}"] = Measurement(value=bound, unit=unit, n=figure.steps)
+    return found
+
+
+def weighted_median(values: Tensor, weights: Tensor) -> Tensor:
+    """Of values [layers, n], the least that at least half of the weight [layers] does not exceed: [n].
+
+    Values that are not finite have no weight; NaN where none is finite.
+    """
+    known = values.isfinite()
+    ordered, order = torch.where(known, values, math.inf).sort(0)
+    shares = torch.where(known, weights.double()[:, None], 0.0).gather(0, order).cumsum(0)
+    place = (shares < shares[-1] / 2).sum(0, keepdim=True).clamp_max(len(values) - 1)
+    found = ordered.gather(0, place)[0]
+    return torch.where(known.any(0), found, math.nan)
+
+
+def resampled_steps(steps: int, draws: int, seed: int) -> Tensor:
+    """Numbers of steps, [draws, steps]: blocks of round(sqrt(steps)) that start anywhere on the circle of steps."""
+    length = round(math.sqrt(steps))
+    generator = torch.Generator().manual_seed(seed)
+    starts = torch.randint(steps, (draws, -(-steps // length), 1), generator=generator)
+    return ((starts + torch.arange(length)) % steps).flatten(1)[:, :steps]
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most ``most`` of the numbers below ``count``, evenly spaced.
+
+    >>> spread(10, 4)
+    [0, 2, 5, 7]
+    """
+    chosen = min(count, most)
+    return [i * count // chosen for i in range(chosen)]

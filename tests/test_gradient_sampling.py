@@ -1,0 +1,63 @@
+"""Which steps and coordinates are looked at."""
+
+import pytest
+import torch
+
+from qbench.errors import InputError
+from qbench.gradient_sampling import Site, shares, windows
+
+
+@pytest.mark.parametrize("steps", [15, 16, 47, 96, 120, 1265, 6330, 100_000])
+def test_windows_are_apart_and_early_middle_late(steps: int) -> None:
+    early, middle, late = windows(steps)
+    assert [w.name for w in (early, middle, late)] == ["early", "middle", "late"]
+    assert 0 <= early.start < early.stop <= middle.start < middle.stop <= late.start < late.stop <= steps
+    assert {w.stop - w.start for w in (early, middle, late)} == {min(32, steps // 3)}
+    if steps >= 1265:
+        assert [w.start for w in (early, middle, late)] == [round(p * steps) for p in (0.02, 0.5, 0.95)]
+
+
+@pytest.mark.parametrize("steps", [15, 120, 300, 1265, 6330, 100_000])
+def test_few_steps_are_evaluated_again(steps: int) -> None:
+    """At most 5 % of them where 5 % are 15, else five in each window."""
+    found = windows(steps)
+    paired = [step for window in found for step in window.paired]
+    assert len(paired) <= max(15, 0.05 * steps)
+    for window in found:
+        assert len(set(window.paired)) == len(window.paired) >= 5
+        assert all(window.start <= step < window.stop for step in window.paired)
+        assert set(window.snapshots) <= set(window.paired)
+        assert len(window.snapshots) == min(6, len(window.paired))
+
+
+def test_a_short_training_has_no_windows() -> None:
+    with pytest.raises(InputError, match="14 steps has no room"):
+        windows(14)
+
+
+def test_small_layers_are_kept_whole_and_others_share_what_is_left() -> None:
+    assert shares([5, 1000, 400, 10], 115) == [5, 50, 50, 10]
+    assert shares([5, 10], 100) == [5, 10]
+    sizes = [3, 2**21, 17, 40_000, 900]
+    assert sum(shares(sizes, 2**16)) <= 2**16
+
+
+def test_coordinates_are_stratified() -> None:
+    """One in each of as many equal stretches; matrices take whole rows and columns."""
+    weight = torch.arange(64.0 * 300).reshape(64, 100, 3)
+    site = Site.of("layer", "conv", weight, 100, 1024, seed=3)
+    assert torch.equal(site.coordinates // 192, torch.arange(100))
+    assert torch.equal(site.sample(weight), site.coordinates.float())
+    matrix = site.matrix(weight)
+    assert matrix.numel() <= 1024
+    assert torch.equal(matrix, site.rows[:, None] * 300.0 + site.columns)
+    assert torch.equal(Site.of("layer", "conv", weight, 100, 1024, seed=3).coordinates, site.coordinates)
+    assert not torch.equal(Site.of("layer", "conv", weight, 100, 1024, seed=4).coordinates, site.coordinates)
+
+
+@pytest.mark.parametrize("shape", [(10, 256), (256, 784), (512, 9), (1, 7), (7, 1)])
+def test_a_layer_within_the_budget_is_kept_whole(shape: tuple[int, int]) -> None:
+    weight = torch.randn(shape)
+    site = Site.of("layer", "linear", weight, weight.numel(), weight.numel(), seed=0)
+    assert torch.equal(site.matrix(weight), weight)
+    assert torch.equal(site.sample(weight), weight.flatten())

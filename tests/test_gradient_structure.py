@@ -1,0 +1,157 @@
+"""Scales of rows and columns, and dependence between coordinates: closed forms and controls."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import special
+
+from qbench.distributions import kolmogorov_smirnov
+from qbench.gradient_structure import block, dependence_figures, normalized, variance_spread_db
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def gaussian(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [((3000, 2000), (512, 128)), ((10, 100_000), (10, 6553)), ((50, 40), (50, 40)), ((1, 9), (1, 9))],
+)
+def test_a_block_is_rows_meeting_columns(shape: tuple[int, int], expected: tuple[int, int]) -> None:
+    matrix = torch.arange(shape[0], dtype=torch.float64)[:, None] * 1e6 + torch.arange(shape[1])
+    found = block(matrix, generator())
+    assert found.shape == expected
+    rows, columns = found // 1e6, found % 1e6
+    assert (rows == rows[:, :1]).all()
+    assert (columns == columns[:1]).all()
+    assert (np.diff(rows[:, 0]) > 0).all()
+    assert (np.diff(columns[0]) > 0).all()
+
+
+def test_scales_are_found_and_divided_out() -> None:
+    """Row powers of n = 4096 coordinates are known to sqrt(2 / n) = 2.2 %, scales to 1.1 %: 4 of these."""
+    rows, columns = np.exp(gaussian(64, 1, seed=1)), np.exp(gaussian(1, 4096, seed=2) / 4)
+    x = gaussian(64, 4096) * rows * columns
+    found = normalized(x)
+    assert np.allclose(found.scales * found.units, x, rtol=1e-12, atol=0)
+    ratio = found.scales / (rows * columns)
+    assert ratio.mean(1) / ratio.mean() == pytest.approx(np.ones(64), abs=4 * math.sqrt(0.5 / 4096))
+    assert np.square(found.units).mean(1) == pytest.approx(np.ones(64), abs=1e-9)
+    assert np.square(found.units).mean(0) == pytest.approx(np.ones(4096), abs=1e-9)
+
+
+def test_zeros_count_neither_in_the_scales_nor_among_the_values() -> None:
+    x = gaussian(64, 512)
+    x[np.random.default_rng(3).random(x.shape) < 0.6] = 0
+    x[:20] = 0
+    x[:, 100:] *= np.arange(412) > 200
+    found = normalized(x)
+    mask = found.units != 0
+    assert found.units.shape == (44, 311)
+    assert (np.square(found.units).sum(1) / mask.sum(1)) == pytest.approx(np.ones(44), abs=1e-6)
+    assert found.gaussian.shape == (mask.sum(),)
+
+
+@pytest.mark.parametrize("shape", [(4000, 9), (10, 4000), (400, 100)])
+def test_gaussian_coordinates_stay_gaussian_however_few_share_a_scale(shape: tuple[int, int]) -> None:
+    """Divided by a root mean square they are part of, 9 have excess kurtosis 3 * 9 / 11 - 3 = -.55. Mapped back: 0
+    within 5 sqrt(24 / n), and a distance below 1.63 / sqrt(n), the 1 % point of a given distribution."""
+    found = normalized(gaussian(*shape) * np.exp(gaussian(shape[0], 1, seed=4)))
+    z, n = found.gaussian, found.gaussian.size
+    assert abs(np.mean(z**4) / np.mean(z**2) ** 2 - 3) < 5 * math.sqrt(24 / n) + 0.05
+    assert kolmogorov_smirnov(special.ndtr(z)) < 1.63 / math.sqrt(n)
+
+
+def test_units_alone_would_have_short_tails() -> None:
+    """E u^4 = 3 k / (k + 2) for k = 9; the columns' 4000 coordinates add nothing. Standard error sqrt(24 / n) / 2."""
+    units = normalized(gaussian(4000, 9)).units
+    assert np.mean(units**4) == pytest.approx(3 * 9 / 11, abs=0.05)
+
+
+def test_few_rows_leave_columns_without_scales() -> None:
+    x = gaussian(3, 500) * np.array([[1.0], [10], [100]])
+    found = normalized(x)
+    assert np.square(found.units).mean(1) == pytest.approx(np.ones(3))
+    assert (found.scales == found.scales[:, :1]).all()
+    tiny = normalized(gaussian(2, 3))
+    assert np.square(tiny.units).mean() == pytest.approx(1)
+
+
+def test_spread_of_two_variances() -> None:
+    """Half the rows of variance 1, half of 4: 2.5 over 2, .969 dB; standard error about 4.34 sqrt(2 / n) = .03 dB."""
+    rows = gaussian(128, 512) * np.repeat([1.0, 2.0], 64)[:, None]
+    assert variance_spread_db(rows, generator()) == pytest.approx(10 * math.log10(2.5 / 2), abs=0.1)
+
+
+@pytest.mark.parametrize("columns", [9, 512])
+@pytest.mark.parametrize("family", ["gaussian", "laplace"])
+def test_rows_of_one_distribution_have_no_spread(columns: int, family: str) -> None:
+    """By chance alone 9 Gaussian coordinates spread by 4.34 / 9 = .48 dB, Laplace ones by more."""
+    draw = getattr(np.random.default_rng(9), {"gaussian": "normal", "laplace": "laplace"}[family])
+    assert abs(variance_spread_db(draw(size=(4096 // columns * 8, columns)), generator())) < 0.1
+
+
+def test_columns_of_unlike_variance_are_no_spread_of_rows() -> None:
+    x = gaussian(256, 256) * np.exp(gaussian(1, 256, seed=1))
+    assert abs(variance_spread_db(x, generator())) < 0.1
+
+
+def test_dead_rows_are_left_out_of_the_spread() -> None:
+    x = gaussian(128, 512)
+    x[::2] = 0
+    assert abs(variance_spread_db(x, generator())) < 0.05
+    assert math.isnan(variance_spread_db(x[:2], generator()))
+    assert math.isnan(variance_spread_db(gaussian(100, 7), generator()))
+
+
+def figures_of(x: np.ndarray) -> dict[str, float]:
+    return dependence_figures(normalized(x), generator())
+
+
+@pytest.mark.parametrize("rows", ["equal", "unequal"])
+def test_independent_coordinates_are_like_their_control(rows: str) -> None:
+    scale = np.exp(gaussian(128, 1, seed=1)) if rows == "unequal" else 1.0
+    found = figures_of(gaussian(128, 512) * scale)
+    assert found["top4_energy_ratio"] == pytest.approx(1, abs=0.15)
+    assert found["effective_rank"] == pytest.approx(1, abs=0.2)
+    assert abs(found["decorrelation_gain_db"]) < 0.02
+
+
+def test_structure_of_rank_one_is_all_of_the_energy() -> None:
+    """Signs a b': one direction. The control, signs at random, has 4 of 128, each at most (1 + sqrt(p/n))^2 / p."""
+    signs = np.sign(gaussian(128, 1)) * np.sign(gaussian(1, 512, seed=1))
+    found = figures_of(signs)
+    least = 1 / (4 * (1 + math.sqrt(128 / 512)) ** 2 / 128)
+    assert least <= found["top4_energy_ratio"] <= 128 / 4
+    assert found["effective_rank"] < 1.2 / 100
+    assert found["decorrelation_gain_db"] > 15
+
+
+def test_correlated_rows_have_the_gain_of_their_covariance() -> None:
+    """Rows share a part r of their variance: det = (1 - r)^(p-1) (1 + (p-1) r). The sample's log determinant is off by
+    about p / (2 n) nat a dimension, .03 dB, the shrinkage by less."""
+    p, n, r = 32, 2048, 0.5
+    x = math.sqrt(1 - r) * gaussian(p, n) + math.sqrt(r) * gaussian(1, n, seed=1)
+    gain = -10 / p * ((p - 1) * math.log10(1 - r) + math.log10(1 + (p - 1) * r))
+    assert gain == pytest.approx(2.54, abs=0.01)
+    for part in (x, x.T, 1e-20 * x):
+        assert figures_of(part)["decorrelation_gain_db"] == pytest.approx(gain, abs=0.1)
+
+
+def test_low_rank_and_noise_fails_by_both_figures() -> None:
+    x = gaussian(128, 4) @ gaussian(4, 512, seed=1) + 0.5 * gaussian(128, 512, seed=2)
+    found = figures_of(x)
+    assert found["top4_energy_ratio"] > 2
+    assert found["decorrelation_gain_db"] > 0.25
+    assert found["effective_rank"] < 0.5
+
+
+def test_a_narrow_matrix_has_no_such_figures() -> None:
+    assert all(map(math.isnan, figures_of(gaussian(7, 100)).values()))
+    assert all(map(math.isnan, figures_of(np.zeros((64, 64))).values()))

@@ -1,0 +1,170 @@
+"""Data-parallel training in processes: the same bits as in one process, the bytes counted, and an end in every case."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from qbench import plugins
+from qbench.components import Examples
+from qbench.data_parallel import Scheme, Simulated, Traffic
+from qbench.data_parallel_worker import Job, Processes, all_gather
+from qbench.quantizers.predictive import Predictive
+from qbench.quantizers.signsgd import SignSGD
+from qbench.schema import Spec
+from qbench.training import Trained, Training, train
+from qbench.worker_group import WorkerGoneError, train_in_processes
+
+TRAINING = Training(epochs=2, batch_size=320)
+
+
+def job(quantizer: str | None, model: str, **changed: Any) -> Job:
+    catalog = plugins.catalog()
+    given = {
+        "model": catalog.build("model", Spec.parse(model)).spec,
+        "optimizer": catalog.build("optimizer", Spec.parse("adam(lr=0.003)")).spec,
+        "quantizer": None if quantizer is None else catalog.quantizer(quantizer).spec,
+        "training": TRAINING.model_dump(mode="json"),
+        "seed": 3,
+        "lr_factor": 1.0,
+        "workers": 2,
+        "error_feedback": True,
+        "granularity": "layer",
+        "backend": "gloo",
+        "device": "cpu",
+        **changed,
+    }
+    return Job(**given)
+
+
+def scheme_of(told: Job) -> Scheme:
+    quantizer = None if told.quantizer is None else plugins.catalog().build("quantizer", told.quantizer)
+    return Scheme(quantizer, told.workers, told.error_feedback, told.granularity, told.seed)
+
+
+def trained(told: Job, data: Examples, backward: Any) -> Trained:
+    catalog, traffic = plugins.catalog(), backward.traffic
+    every = traffic if isinstance(traffic, list) else [traffic]
+    return train(
+        catalog.build("model", told.model),
+        catalog.build("optimizer", told.optimizer),
+        data,
+        Training(**told.training),
+        told.seed,
+        "cpu",
+        lambda *_: [one.end_epoch() for one in every],
+        backward=backward,
+    )
+
+
+def counted(traffic: Traffic) -> dict[str, Any]:
+    """All but the seconds."""
+    found = {name: value for name, value in vars(traffic).items() if "seconds" not in name}
+    return {**found, "epochs": [list(epoch) for epoch in traffic.epochs]}
+
+
+def assert_same(one: Trained, other: Trained) -> None:
+    here, there = one.module.state_dict(), other.module.state_dict()
+    assert list(here) == list(there)
+    assert all(torch.equal(here[name], there[name]) for name in here)
+    for name in ("training_loss", "validation_accuracy", "validation_loss", "selected_epoch"):
+        assert one.metrics[name] == other.metrics[name]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        job("qsgd(levels=3,bucket_size=128)", "cnn(width=4)", error_feedback=False),
+        # 1.7 million bytes: two buckets of other parameters in the first step than in the second
+        job("signsgd", "mlp(width=600,depth=2)", granularity="model"),
+    ],
+    ids=["cnn, by layer", "several buckets, as a whole"],
+)
+def test_processes_and_turns_agree_bit_for_bit(told: Job, digits: Examples) -> None:
+    """Weights and buffers, losses, and bytes: those on the wire are those that channels count."""
+    turns = Simulated(scheme_of(told))
+    model = plugins.catalog().build("model", told.model)
+    epochs: list[tuple[int, int]] = []
+    found, traffic = train_in_processes(told, model, digits, lambda *at: epochs.append(at))
+    assert_same(trained(told, digits, turns), found)
+    assert [counted(one) for one in traffic] == [counted(one) for one in turns.traffic]
+    assert turns.traffic[0].up_nbytes > 0
+    assert epochs[-1][1] == 2
+    assert psutil.Process().children() == []
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[None]:
+    """This process is a group of one."""
+    store = dist.FileStore(str(tmp_path / "meeting"), 1)
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("granularity", ["layer", "model"])
+@pytest.mark.parametrize(
+    "quantizer", [None, "powersgd(rank=1)", "topk(fraction=0.1)", "lattice(beta=4.0,dither=subtractive)"]
+)
+@pytest.mark.usefixtures("alone")
+def test_the_hook_does_what_a_turn_does(quantizer: str | None, granularity: str, digits: Examples) -> None:
+    told = job(quantizer, "cnn(width=4)", workers=1, granularity=granularity)
+    hook, turns = Processes(scheme_of(told), 0, torch.device("cpu")), Simulated(scheme_of(told))
+    assert_same(trained(told, digits, turns), trained(told, digits, hook))
+    assert counted(hook.traffic) == counted(turns.traffic[0])
+
+
+@pytest.mark.usefixtures("alone")
+def test_the_hook_predicts_from_the_bytes_it_received(digits: Examples) -> None:
+    told = job(None, "mlp(width=8,depth=1)", workers=1)
+    scheme = Scheme(Predictive(inner=SignSGD()), 1, False, "layer", 0)
+    hook, turns = Processes(scheme, 0, torch.device("cpu")), Simulated(scheme)
+    assert_same(trained(told, digits, turns), trained(told, digits, hook))
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("parts", [[b"abc", b"", b"d" * 1000], [b""], []])
+def test_bytes_are_gathered_as_they_are(parts: list[bytes]) -> None:
+    assert all_gather(parts, torch.device("cpu")) == [parts]
+
+
+def test_a_worker_that_fails_is_named_with_what_it_said(digits: Examples) -> None:
+    told = job("signsgd", "mlp(width=8)").model_copy(update={"model": Spec(name="nobody")})
+    model = plugins.catalog().build("model", Spec(name="mlp"))
+    with pytest.raises(WorkerGoneError, match=r"(?s)worker \d of 2 ended with exit code 1 before.*nobody"):
+        train_in_processes(told, model, digits)
+    assert psutil.Process().children() == []
+
+
+@pytest.mark.slow
+def test_training_that_diverges_says_so(digits: Examples) -> None:
+    told = job("signsgd", "mlp(width=8)", lr_factor=1e38)
+    model = plugins.catalog().build("model", told.model)
+    with pytest.raises(FloatingPointError, match="no longer finite"):
+        train_in_processes(told, model, digits)
+    assert psutil.Process().children() == []
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("backend", ["gloo", "nccl"])
+def test_on_cuda_the_same_gradients_give_the_same_bytes(backend: str, digits: Examples) -> None:
+    """As many workers as devices where NCCL carries them, since two of its processes share no device."""
+    workers = min(2, torch.cuda.device_count()) if backend == "nccl" else 2
+    told = job("signsgd", "mlp(width=32)", backend=backend, device="cuda", workers=workers)
+    model = plugins.catalog().build("model", told.model)
+    found, traffic = train_in_processes(told, model, digits)
+    turns = Simulated(scheme_of(told))
+    catalog = plugins.catalog()
+    here = train(
+        model, catalog.build("optimizer", told.optimizer), digits, TRAINING, told.seed, "cuda", backward=turns
+    )
+    assert [one.up_nbytes for one in traffic] == [one.up_nbytes for one in turns.traffic]
+    tensors: list[dict[str, Tensor]] = [one.module.state_dict() for one in (here, found)]
+    for name, tensor in tensors[0].items():
+        torch.testing.assert_close(tensors[1][name], tensor)
