@@ -39,6 +39,7 @@ def qbench_quantizers() -> Iterable[type[Quantizer]]:
     from .quantizers.onebit import OneBit
     from .quantizers.pact import PACT
     from .quantizers.powersgd import PowerSgd
+    from .quantizers.predictive import Predictive
     from .quantizers.probabilistic import Probabilistic
     from .quantizers.probabilistic_weights import ProbabilisticWeights
     from .quantizers.product_vq import ProductVQ
@@ -87,6 +88,7 @@ def qbench_quantizers() -> Iterable[type[Quantizer]]:
         OneBit,
         PACT,
         PowerSgd,
+        Predictive,
         Probabilistic,
         ProbabilisticWeights,
         ProductVQ,
@@ -175,6 +177,8 @@ def qbench_transforms() -> Iterable[type[Transform]]:
 @hookimpl
 def qbench_tracks() -> Iterable[type[Track]]:
     from .tracks.float_training import FloatTraining
+    from .tracks.gradient_compression import GradientCompression
+    from .tracks.gradient_statistics import GradientStatistics
     from .tracks.lattice_scaling import LatticeScaling
     from .tracks.mixed_precision import MixedPrecision
     from .tracks.ptq import Ptq
@@ -185,6 +189,8 @@ def qbench_tracks() -> Iterable[type[Track]]:
 
     return [
         FloatTraining,
+        GradientCompression,
+        GradientStatistics,
         LatticeScaling,
         MixedPrecision,
         Ptq,

@@ -85,7 +85,8 @@ def test_the_digest_covers_the_protocol_with_its_defaults(tmp_path: Path, catalo
     assert len({s.digests(catalog)["rate-distortion"] for s in changed} | {plain}) == 5
 
 
-TRAINED = ("float", "mixed-precision", "ptq", "qat", "saved-activations")
+GRADIENTS = ("gradient-compression", "gradient-statistics")
+TRAINED = ("float", "mixed-precision", "ptq", "qat", "saved-activations", *GRADIENTS)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +95,7 @@ TRAINED = ("float", "mixed-precision", "ptq", "qat", "saved-activations")
         ("smoke", {*TRAINED, "rate-distortion", "lattice-scaling", "reference"}),
         ("standard", {*TRAINED, "rate-distortion", "lattice-scaling"}),
         ("recipes", {"float"}),
+        ("gradients", {*GRADIENTS, "lattice-scaling"}),
         ("reference", {"reference"}),
         ("lattice-scaling", {"lattice-scaling"}),
     ],

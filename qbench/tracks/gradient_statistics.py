@@ -1,7 +1,7 @@
 """What kind of source the gradients of a training are, and how they move."""
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal, final
+from typing import Literal, final
 
 from pydantic import Field
 
@@ -69,7 +69,6 @@ class GradientStatistics(Track):
     version = 1
     targets = ("gradient",)
     extensible = False
-    specified: ClassVar[Mapping[str, Literal["quantizer"]]] = {}
     Parameters = GradientStatisticsParameters
 
     def baseline(self, cell: Cell) -> None:
