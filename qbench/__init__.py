@@ -10,12 +10,14 @@ if TYPE_CHECKING:
     from .api import open_registry as open_registry
     from .api import quantizer as quantizer
     from .api import run as run
+    from .autograd import straight_through as straight_through
     from .channel import Channel as Channel
     from .components import Collective as Collective
     from .components import Component as Component
     from .components import Constrained as Constrained
     from .components import Context as Context
     from .components import Dataset as Dataset
+    from .components import Differential as Differential
     from .components import Examples as Examples
     from .components import Images as Images
     from .components import Model as Model
@@ -43,7 +45,6 @@ if TYPE_CHECKING:
     from .schema import Recipe as Recipe
     from .schema import Result as Result
     from .schema import Spec as Spec
-    from .straight_through import straight_through as straight_through
     from .training import Training as Training
     from .vector_verdicts import gradient_verdicts as gradient_verdicts
     from .workbench import Workbench as Workbench
@@ -63,6 +64,7 @@ _HOMES = {
         "Constrained",
         "Context",
         "Dataset",
+        "Differential",
         "Examples",
         "Images",
         "Model",
@@ -99,7 +101,7 @@ _HOMES = {
         "Result",
         "Spec",
     ),
-    "straight_through": ("straight_through",),
+    "autograd": ("straight_through",),
     "training": ("Training",),
     "vector_verdicts": ("gradient_verdicts",),
     "workbench": ("Workbench",),

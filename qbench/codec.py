@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .autograd import straight_through
 from .components import Constrained, Context, Quantizer, Trainable
 from .errors import InputError, InvalidReconstructionError, PayloadError, QBenchError
 from .message import Message, unpack
 from .schema import Spec
-from .straight_through import straight_through
 
 MAGIC = b"QBPL"
 VERSION = 1

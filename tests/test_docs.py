@@ -32,13 +32,15 @@ def test_the_example_is_fifteen_lines() -> None:
 
 
 def test_the_readme_shows_the_same_quantizer() -> None:
-    shown = blocks("README.md")[2].replace("qbench.Stream", "Stream")
+    shown = blocks("README.md")[3].replace("qbench.Stream", "Stream")
     assert shown.strip() in blocks("docs/contract.md")[0]
 
 
 def test_the_readmes_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    registry, measure, _ = blocks("README.md")
-    exec(measure, {})
+    registry, measure, gradients, _ = blocks("README.md")
+    namespace: dict[str, Any] = {}
+    exec(measure, namespace)
+    exec(gradients, namespace)
     monkeypatch.chdir(tmp_path)
     from qbench.registry import Registry
 

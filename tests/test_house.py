@@ -18,7 +18,7 @@ ROOT = Path(qbench.__file__).parent
 # Each module may import what stands above it, and nothing else of the package. One line, one floor.
 FLOORS = [
     ["errors"],
-    ["schema", "places", "packing", "quantities", "allocation", "straight_through", "energy", "families"],
+    ["schema", "places", "packing", "quantities", "allocation", "autograd", "energy", "families"],
     ["coders", "selection", "environment", "processes", "reporting", "distributions"],
     ["message", "registry_rows", "migrations", "hypotheses"],
     ["components", "registry_file", "verdicts"],

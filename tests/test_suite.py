@@ -94,6 +94,7 @@ TRAINED = ("float", "mixed-precision", "ptq", "qat", "saved-activations", *GRADI
     [
         ("smoke", {*TRAINED, "rate-distortion", "lattice-scaling", "reference"}),
         ("standard", {*TRAINED, "rate-distortion", "lattice-scaling"}),
+        ("networks", {"float", "ptq", "qat"}),
         ("recipes", {"float"}),
         ("gradients", {*GRADIENTS, "lattice-scaling"}),
         ("reference", {"reference"}),

@@ -12,9 +12,9 @@ from torch import Tensor
 
 import qbench
 from qbench import Stream, codec, plugins
+from qbench.autograd import straight_through
 from qbench.components import Trainable
 from qbench.errors import QBenchError
-from qbench.straight_through import straight_through
 from qbench.testing import (
     ContractError,
     NotApplicable,

@@ -6,9 +6,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from ..autograd import straight_through
 from ..components import Context, Parameters, Quantizer, Trainable
 from ..message import Message, Stream
-from ..straight_through import straight_through
 from .reading import values
 from .scaling import Granularity, Layout, divide, load_scale, minmax, require_rows, store_scale
 from .surrogates import hard

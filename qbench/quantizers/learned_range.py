@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..straight_through import straight_through
+from ..autograd import straight_through
 from .affine import AffineGrid
 from .scaling import divide, load_scale, minmax
 

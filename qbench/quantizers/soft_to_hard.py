@@ -7,9 +7,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from ..autograd import straight_through
 from ..components import Context, Parameters, Quantizer, Trainable
 from ..message import Message, Stream
-from ..straight_through import straight_through
 from .reading import values
 from .surrogates import hard
 from .vector_codebook import (

@@ -7,10 +7,10 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from ..autograd import straight_through
 from ..components import Context, Quantizer
 from ..errors import InputError
 from ..message import Message, Stream
-from ..straight_through import straight_through
 
 
 def hard(quantizer: Quantizer, x: Tensor, codebook: Message, context: Context) -> Tensor:

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from ..autograd import straight_through
 from ..components import Context, Parameters, Quantizer, Trainable
 from ..errors import InputError
 from ..message import Message, Stream
-from ..straight_through import straight_through
 from .reading import values
 from .scaling import Layout, load_scale, store_scale
 

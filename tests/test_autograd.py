@@ -2,7 +2,7 @@
 
 import torch
 
-from qbench.straight_through import straight_through
+from qbench.autograd import straight_through
 
 
 def test_the_value_is_the_hard_one_bit_for_bit_and_the_gradient_the_soft_ones() -> None:
