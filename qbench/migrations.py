@@ -55,6 +55,22 @@ def migrate(connection: DuckDBPyConnection, version: int) -> None:
         )
 
 
+_SHARED = """
+        result_id, cell_id, run_id, suite, digest, target, quantizer,
+        try_cast(parameters->>'$.bits' AS DOUBLE) AS bits, parameters, model, dataset, optimizer, seed,
+        device_kind, device, started, seconds, facts->>'$.rate_class' AS rate_class"""
+
+
+def _view(connection: DuckDBPyConnection, track: str, names: tuple[str, ...]) -> None:
+    """Results of a track that ended well, those measurements as columns."""
+    picked = ", ".join(f"metrics['{name}'] AS {name}" for name in names)
+    connection.execute(
+        f"CREATE VIEW {track.replace('-', '_')} AS "
+        f"SELECT {_SHARED}, {picked}, metrics, facts, baseline_id, baseline_sha256 "
+        f"FROM latest WHERE track = '{track}' AND status = 'ok'"
+    )
+
+
 @migration
 def m001_tables(connection: DuckDBPyConnection) -> None:
     connection.execute("""
@@ -109,10 +125,6 @@ def m002_views(connection: DuckDBPyConnection) -> None:
             SELECT result_id, map(list(name), list(value)) AS metrics FROM measurements GROUP BY result_id
         ) AS m ON m.result_id = h.result_id;
     """)
-    shared = """
-        result_id, cell_id, run_id, suite, digest, target, quantizer,
-        try_cast(parameters->>'$.bits' AS DOUBLE) AS bits, parameters, model, dataset, optimizer, seed,
-        device_kind, device, started, seconds, facts->>'$.rate_class' AS rate_class"""
     columns = {
         "rate-distortion": ("rate", "entropy_rate", "mse", "relative_mse", "sqnr_db", "cosine", "gap_db"),
         "ptq": (
@@ -121,9 +133,33 @@ def m002_views(connection: DuckDBPyConnection) -> None:
         ),
     }
     for track, names in columns.items():
-        picked = ", ".join(f"metrics['{name}'] AS {name}" for name in names)
-        connection.execute(
-            f"CREATE VIEW {track.replace('-', '_')} AS "
-            f"SELECT {shared}, {picked}, metrics, facts, baseline_id, baseline_sha256 "
-            f"FROM latest WHERE track = '{track}' AND status = 'ok'"
-        )
+        _view(connection, track, names)
+
+
+@migration
+def m003_views_of_training(connection: DuckDBPyConnection) -> None:
+    accuracies = ("accuracy", "baseline_accuracy", "accuracy_drop", "flips", "kl")
+    columns = {
+        "float": ("accuracy", "validation_accuracy", "training_loss", "generalization_gap"),
+        "qat": ("rate", "model_rate", "stored_bytes", *accuracies, "finetuned_accuracy", "ptq_accuracy"),
+        "mixed-precision": ("rate", *accuracies),
+        "saved-activations": ("rate", "saved_bytes", *accuracies),
+        "gradient-compression": (
+            *("rate", "rate_down", "up_bits", "down_bits", "bits_to_target"),
+            *(*accuracies, "relative_variance", "bias"),
+        ),
+    }
+    for track, names in columns.items():
+        _view(connection, track, names)
+    connection.execute("""
+        CREATE VIEW gradient_statistics AS
+        SELECT l.result_id, l.cell_id, l.run_id, l.suite, l.digest, l.model, l.dataset, l.optimizer, l.seed,
+               split_part(f.name, '.', 1) AS part, substr(f.name, strpos(f.name, '.') + 1) AS figure,
+               f.value, low.value AS low, high.value AS high, f.unit, f.samples
+        FROM latest AS l
+        JOIN measurements AS f ON f.result_id = l.result_id AND strpos(f.name, '.') > 0
+                              AND NOT (suffix(f.name, '.low') OR suffix(f.name, '.high'))
+        LEFT JOIN measurements AS low ON low.result_id = l.result_id AND low.name = f.name || '.low'
+        LEFT JOIN measurements AS high ON high.result_id = l.result_id AND high.name = f.name || '.high'
+        WHERE l.track = 'gradient-statistics' AND l.status = 'ok'
+    """)

@@ -282,6 +282,39 @@ def test_views_of_the_tracks(registry: Registry) -> None:
     assert registry.sql("SELECT count(*) FROM latest").fetchall() == [(3,)]
 
 
+def test_gradient_statistics_in_rows(registry: Registry) -> None:
+    """A figure of a window a row, its interval beside it; what has no dot in its name is none."""
+    names = {
+        "early.shape": 0.5,
+        "early.shape.low": 0.4,
+        "early.shape.high": 0.7,
+        "late.update.shape": 1.5,
+        "accuracy": 9.0,
+    }
+    measurements = {name: Measurement(value=value, unit="1") for name, value in names.items()}
+    registry.write(
+        [make_result(make_cell(1, track="gradient-statistics", target="gradient"), measurements=measurements)]
+    )
+    found = registry.sql(
+        "SELECT part, figure, value, low, high FROM gradient_statistics ORDER BY part"
+    ).fetchall()
+    assert found == [("early", "shape", 0.5, 0.4, 0.7), ("late", "update.shape", 1.5, None, None)]
+
+
+@pytest.mark.parametrize(
+    "track", ["float", "qat", "mixed-precision", "saved-activations", "gradient-compression"]
+)
+def test_every_trained_track_has_a_view_of_accuracies(registry: Registry, track: str) -> None:
+    accuracy = Measurement(value=97.5, unit="%")
+    registry.write(
+        [make_result(make_cell(2, track=track, target="weight"), measurements={"accuracy": accuracy})]
+    )
+    view = track.replace("-", "_")
+    assert registry.sql(f"SELECT seed, accuracy, metrics['accuracy'] FROM {view}").fetchall() == [
+        (2, 97.5, 97.5)
+    ]
+
+
 def test_sql_takes_parameters_and_gives_tables(filled: Registry) -> None:
     rows = filled.sql("SELECT seed, status FROM latest WHERE status = ? ORDER BY seed", ["ok"])
     assert rows.columns == ["seed", "status"]
