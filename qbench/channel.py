@@ -161,6 +161,7 @@ class Channel:
 
         Raises:
             InputError: not a finite float tensor with elements, or not of the stream's shape.
+            FloatingPointError: what is owed is no longer finite.
         """
         p = self._owed(x, site, worker)
         stream, context = self._open(p, site, worker, public)
@@ -227,7 +228,15 @@ class Channel:
                     f"{tuple(prepared.shape)}; give it a site of its own"
                 )
         memory = None if stream is None else stream.memory
-        return prepared if memory is None else prepare(prepared + memory.to(prepared.device))
+        if memory is None:
+            return prepared
+        owed = prepared + memory.to(prepared.device)
+        if not bool(torch.isfinite(owed).all()):
+            raise FloatingPointError(
+                f"error feedback diverges at site {site!r} of worker {worker}: {self.quantizer} loses more than it is "
+                "given; use it without"
+            )
+        return owed
 
     def _open(
         self, p: Tensor, site: str, worker: int, public: Mapping[str, Any] | None

@@ -2,13 +2,14 @@
 
 Started by :mod:`qbench.worker_group` with a folder and its number. In the folder lie ``job.json`` (:class:`Job`),
 ``examples.safetensors`` and the file through which the processes meet; ``result-N.json`` is written there, by worker 0
-``weights.safetensors`` and, after every epoch, ``progress.json`` as well.
+``weights.safetensors`` and, after every epoch, ``progress.json`` as well. The first that fails leaves ``failed.json``.
 """
 
 import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from itertools import accumulate
 from pathlib import Path
@@ -26,6 +27,7 @@ from . import plugins
 from .channel import Receiver
 from .components import Examples
 from .data_parallel import Granularity, Scheme, Traffic, mean_of
+from .errors import InvalidReconstructionError
 from .measuring import clock
 from .message import Message, pack, to_device, unpack
 from .schema import Frozen, Spec, canonical_json
@@ -70,7 +72,7 @@ class Processes:
         self._buckets: list[tuple[torch.futures.Future[Tensor], Tensor]] = []
         self._gradients: dict[Tensor, Tensor] = {}
         self._step = 0
-        self.diverged = False
+        self.failure: Exception | None = None
 
     def __call__(self, module: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
         network = self._network = self._network or self._around(module)
@@ -108,10 +110,11 @@ class Processes:
         shapes = {name: gradient.shape for name, gradient in gradients.items()}
         try:
             sites = self.scheme.sites(gradients)
-        except FloatingPointError:
-            self.diverged = True
+            means = self._reduced(sites) if self.scheme.all_reducible else self._gathered(sites)
+        except Exception as error:
+            # what comes out of the backward pass is a RuntimeError
+            self.failure = error
             raise
-        means = self._reduced(sites) if self.scheme.all_reducible else self._gathered(sites)
         for name, mean in self.scheme.parameters_of(means, shapes).items():
             gradients[name].copy_(mean)
 
@@ -230,11 +233,22 @@ def main() -> None:
     try:
         _train(job, folder, worker, catalog)
     except Exception as error:
-        if worker.diverged or isinstance(error, FloatingPointError):
+        failure = worker.failure or error
+        if isinstance(failure, FloatingPointError):
             # no farewell: the others wait in an exchange that will never come
             os._exit(DIVERGED)
+        _leave_word(folder, rank, failure)
         raise
     dist.destroy_process_group()
+
+
+def _leave_word(folder: Path, rank: int, failure: Exception) -> None:
+    """Who failed, unless another did before; that the line is cut makes the others fail later."""
+    invalid = str(failure) if isinstance(failure, InvalidReconstructionError) else None
+    own = folder / f"failed-{rank}.json"
+    own.write_text(canonical_json([rank, invalid]))
+    with suppress(FileExistsError):
+        os.link(own, folder / "failed.json")
 
 
 def _train(job: Job, folder: Path, worker: Processes, catalog: plugins.Catalog) -> None:

@@ -116,14 +116,13 @@ def lipschitz(drift: Tensor, update: Tensor, gradient: Tensor) -> Tensor:
     return torch.where(known, (drift / update).sqrt(), torch.nan)
 
 
-def lipschitz_kept(ratios: Tensor) -> Ratio:
-    """Share of the second half of ``ratios`` [steps] that the largest of the first half bounds; NaN are left out.
+def lipschitz_kept(ratios: Tensor, first: int) -> Ratio:
+    """Share of ``ratios`` [steps] after the ``first`` that the largest of these bounds; NaN are left out.
 
-    Of n exchangeable values in each half n / (n + 1) are, on average.
+    After n of n + m exchangeable values n / (n + 1) of the others are, on average.
     """
-    known = ratios[~ratios.isnan()]
-    half = len(known) // 2
-    bounded = known[half:] <= known[:half].max() if half else known[:0]
+    early, late = (part[~part.isnan()] for part in (ratios[:first], ratios[first:]))
+    bounded = late <= early.max() if len(early) else late[:0]
     return Ratio(bounded.double(), torch.ones(len(bounded), dtype=torch.float64))
 
 

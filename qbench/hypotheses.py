@@ -11,8 +11,8 @@
     ]
 
 A cell supports a region if the figure's interval lies inside, contradicts it if the interval lies wholly outside, and
-is undecided otherwise. Hypotheses belong to the protocol of their track: all but the wording of the claim is part of
-its digest.
+is undecided otherwise. Hypotheses belong to the protocol of their track: all but the wording of the claim and
+what is shown beside it is part of its digest.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -153,8 +153,8 @@ class Hypothesis(Frozen):
         return [f"{name}{end}" for name in names for end in ends]
 
     def protocol(self) -> dict[str, Any]:
-        """What a digest covers: everything but the wording of the claim."""
-        return self.model_dump(mode="json", exclude={"claim"})
+        """What a digest covers: everything that decides."""
+        return self.model_dump(mode="json", exclude={"claim", "report"})
 
     def support(self, estimates: Mapping[str, Estimate | None], needed: Support | None = None) -> Support:
         """What the figures of one cell say; ``needed`` is what they say of the hypothesis in ``needs_failed``."""

@@ -70,7 +70,7 @@ class Suite(Frozen):
 
     def digests(self, catalog: Catalog) -> dict[str, str]:
         """Per track, the sha256 of its protocol: its grids with every default written out, the track's version, and
-        the hypotheses about it, without the wording of their claims.
+        the hypotheses about it, as far as they decide.
         """
         protocols: dict[str, list[Any]] = {}
         for number, grid in enumerate(self.grid, 1):

@@ -117,7 +117,9 @@ def _verdict(
 ) -> VectorVerdict:
     support = hypothesis.support(estimates, needed and needed.support(estimates))
     names = [*hypothesis.figures, *hypothesis.report]
-    return VectorVerdict(hypothesis, {name: estimates[name] for name in names}, _WORDS[support])
+    return VectorVerdict(
+        hypothesis, {name: estimates[name] for name in names if name in estimates}, _WORDS[support]
+    )
 
 
 def _matrix(x: Tensor) -> Tensor:

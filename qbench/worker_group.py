@@ -1,13 +1,16 @@
 """Data-parallel training in processes, from the outside: start them, watch them, end them all when one ends badly."""
 
+import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, final
 
@@ -19,11 +22,13 @@ from .components import Examples, Model
 from .data_parallel import Traffic
 from .data_parallel_worker import DIVERGED, Job
 from .environment import clean_traceback
-from .errors import QBenchError
+from .errors import InvalidReconstructionError, QBenchError
 from .training import Trained
 
 _TICK = 0.05
 _GRACE = 1.0
+_PREFIX = "qbench-workers-"
+_SETTLED = 60.0  # seconds after which nobody is about to lock a folder that is not locked
 _LOG_BYTES = 1 << 14
 # bound to its parent before it spends seconds on importing torch
 _WORKER = """
@@ -49,15 +54,47 @@ def train_in_processes(
 
     Raises:
         WorkerGoneError: one of them was killed or failed; says which and how.
+        InvalidReconstructionError: the quantizer gave what is no reconstruction.
         FloatingPointError: the loss or a gradient became NaN or infinite.
     """
-    with tempfile.TemporaryDirectory(prefix="qbench-workers-") as name:
-        folder = Path(name)
+    with _folder() as folder:
         (folder / "job.json").write_text(job.model_dump_json())
         _write_examples(data, folder / "examples.safetensors")
         with _Group(folder, job) as group:
             group.wait(progress)
         return _read(folder, job, model, data)
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder that is locked as long as this process lives; those that killed ones have left go first."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        _remove_left(left)
+    with (
+        tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as name,
+        _opened(name) as handle,
+    ):
+        # without a lock it is not removed either
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield Path(name)
+
+
+def _remove_left(folder: Path) -> None:
+    """A killed process removes nothing, and what it leaves can be a whole data set."""
+    with suppress(OSError), _opened(folder) as handle:
+        if time.time() - os.fstat(handle).st_mtime > _SETTLED:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _opened(folder: Path | str) -> Iterator[int]:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 def _write_examples(data: Examples, path: Path) -> None:
@@ -111,7 +148,7 @@ class _Group:
         """Until all have ended well.
 
         Raises:
-            WorkerGoneError, FloatingPointError: as :func:`train_in_processes` says.
+            WorkerGoneError, InvalidReconstructionError, FloatingPointError: as :func:`train_in_processes` says.
         """
         seen: Any = None
         while None in (codes := self._codes()) and not any(codes):
@@ -141,13 +178,22 @@ class _Group:
         self.end()
         if DIVERGED in codes:
             raise FloatingPointError("the loss or a gradient is no longer finite; lower lr")
-        rank = (_killed(codes) or first)[0]
+        word, invalid = self._word(first[0])
+        if invalid is not None:
+            raise InvalidReconstructionError(invalid)
+        rank = (_killed(codes) or [word])[0]
         code = codes[rank] or 0
         how = f"signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"exit code {code}"
         raise WorkerGoneError(
             f"worker {rank} of {len(codes)} ended with {how} before the training did; the other workers were ended. "
             f"Run it again, with fewer workers where memory is short\n{self._log_tail(rank)}".rstrip()
         )
+
+    def _word(self, otherwise: int) -> tuple[int, str | None]:
+        """Who failed first by its own word, and what it found where its quantizer is at fault."""
+        path = self.folder / "failed.json"
+        rank, invalid = json.loads(path.read_text()) if path.exists() else (otherwise, None)
+        return rank, invalid
 
     def _log_tail(self, rank: int) -> str:
         return clean_traceback(self._log(rank).read_bytes()[-_LOG_BYTES:].decode(errors="replace"))

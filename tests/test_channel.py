@@ -14,6 +14,7 @@ from qbench.errors import InputError, InvalidReconstructionError, PayloadError, 
 from qbench.message import nbytes, pack, schema
 from qbench.quantizers.binary import Binary
 from qbench.quantizers.drive import Drive
+from qbench.quantizers.lattice_quantizer import LatticeQuantizer
 from qbench.quantizers.lloyd_max import LloydMax
 from qbench.quantizers.powersgd import PowerSgd
 from qbench.quantizers.stochastic_rounding import StochasticRounding
@@ -332,3 +333,16 @@ class Disagreeing(qbench.Quantizer, Collective):
 def test_an_exchange_that_does_not_match_is_named(fault: str, error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=f"disagreeing.*{match}"):
         Channel(Disagreeing()).all_reduce([torch.ones(4)] * 2, site="w", public={"fault": fault})
+
+
+def test_feedback_that_diverges_says_so() -> None:
+    """Not a fault of x: its variance is 18 times what is sent, and so what is owed grows."""
+    channel = Channel(LatticeQuantizer(beta=16.0, dither="subtractive"), error_feedback=True)
+    x = torch.randn(10_000, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(FloatingPointError, match=r"error feedback diverges at site 'w'.*use it without"):
+        send_often(channel, x)
+
+
+def send_often(channel: Channel, x: Tensor) -> None:
+    for _ in range(200):
+        channel.send(x, site="w")

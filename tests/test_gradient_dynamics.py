@@ -122,16 +122,19 @@ def test_zero_gradients_divide_by_nothing() -> None:
 
 
 def test_the_first_half_bounds_the_second() -> None:
-    assert lipschitz_kept(torch.tensor([1.0, 3, 2, 3])).value == 1
-    assert lipschitz_kept(torch.tensor([1.0, 3, 4, 3])).value == 0.5
-    assert lipschitz_kept(torch.tensor([1.0, torch.nan, 2.0])).value == 0
-    assert math.isnan(lipschitz_kept(torch.tensor([torch.nan])).value)
+    assert lipschitz_kept(torch.tensor([1.0, 3, 2, 3]), 2).value == 1
+    assert lipschitz_kept(torch.tensor([1.0, 3, 4, 3]), 2).value == 0.5
+    assert lipschitz_kept(torch.tensor([1.0, torch.nan, 2.0]), 1).value == 0
+    assert lipschitz_kept(torch.tensor([1.0, 3, 4, 3]), 3).value == 1
+    for first in (0, 1):
+        assert math.isnan(lipschitz_kept(torch.tensor([torch.nan]), first).value)
+    assert math.isnan(lipschitz_kept(torch.tensor([torch.nan, 1.0]), 1).value)
 
 
 def test_exchangeable_halves_bound_all_but_one_in_n_plus_one() -> None:
     """2,000 sequences of 2 x 4 values: the share kept is 4/5, its standard error below 0.5 / sqrt(2,000)."""
     ratios = torch.rand(2000, 8, generator=torch.Generator().manual_seed(5))
-    kept = torch.tensor([lipschitz_kept(row).value for row in ratios]).mean()
+    kept = torch.tensor([lipschitz_kept(row, 4).value for row in ratios]).mean()
     assert float(kept) == pytest.approx(0.8, abs=4 * 0.5 / math.sqrt(2000))
 
 

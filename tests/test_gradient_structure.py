@@ -134,14 +134,38 @@ def test_structure_of_rank_one_is_all_of_the_energy() -> None:
 
 
 def test_correlated_rows_have_the_gain_of_their_covariance() -> None:
-    """Rows share a part r of their variance: det = (1 - r)^(p-1) (1 + (p-1) r). The sample's log determinant is off by
-    about p / (2 n) nat a dimension, .03 dB, the shrinkage by less."""
+    """Rows share a part r of their variance: det = (1 - r)^(p-1) (1 + (p-1) r). The sample's log determinant is
+    off by about p / (2 n) nat a dimension, .03 dB, and so is the control's."""
     p, n, r = 32, 2048, 0.5
     x = math.sqrt(1 - r) * gaussian(p, n) + math.sqrt(r) * gaussian(1, n, seed=1)
     gain = -10 / p * ((p - 1) * math.log10(1 - r) + math.log10(1 + (p - 1) * r))
     assert gain == pytest.approx(2.54, abs=0.01)
     for part in (x, x.T, 1e-20 * x):
         assert figures_of(part)["decorrelation_gain_db"] == pytest.approx(gain, abs=0.1)
+
+
+@pytest.mark.parametrize(("p", "n", "rho"), [(128, 512, 0.25), (128, 512, 0.45), (32, 144, 0.35)])
+def test_a_small_gain_is_not_shrunk_away(p: int, n: int, rho: float) -> None:
+    """Rows of an AR(1) along p, gain -10 log10(1 - rho^2) (p - 1) / p: the mean of eight draws. A sample's log
+    determinant has a standard deviation of about sqrt(2 p / n) nat, and so has the control's; normalizing takes up to a tenth."""
+    gains = []
+    for seed in range(8):
+        noise, x = gaussian(p, n, seed=seed), np.zeros((p, n))
+        x[0] = noise[0]
+        for i in range(1, p):
+            x[i] = rho * x[i - 1] + math.sqrt(1 - rho**2) * noise[i]
+        gains.append(figures_of(x)["decorrelation_gain_db"])
+    gain = -10 * math.log10(1 - rho**2) * (p - 1) / p
+    deviation = 4.343 * 2 * math.sqrt(2 * p / n) / p / math.sqrt(len(gains))
+    assert np.mean(gains) == pytest.approx(gain, abs=4 * deviation + 0.1 * gain)
+
+
+def test_low_rank_shows_whatever_the_scales() -> None:
+    """Rank 1 times scales of rows and columns over a factor of e^4."""
+    rows, columns = np.exp(gaussian(32, 1, seed=3)), np.exp(gaussian(1, 144, seed=4))
+    found = figures_of(rows * columns * np.sign(gaussian(32, 1)) * np.sign(gaussian(1, 144, seed=1)))
+    assert found["top4_energy_ratio"] > 2
+    assert found["effective_rank"] < 0.1
 
 
 def test_low_rank_and_noise_fails_by_both_figures() -> None:

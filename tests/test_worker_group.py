@@ -1,5 +1,8 @@
 """Data-parallel training in processes: the same bits as in one process, the bytes counted, and an end in every case."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +16,14 @@ from torch import Tensor
 from qbench import plugins
 from qbench.components import Examples
 from qbench.data_parallel import Scheme, Simulated, Traffic
-from qbench.data_parallel_worker import Job, Processes, all_gather
+from qbench.data_parallel_worker import Job, Processes, _leave_word, all_gather
+from qbench.errors import InvalidReconstructionError
+from qbench.message import Message
 from qbench.quantizers.predictive import Predictive
 from qbench.quantizers.signsgd import SignSGD
 from qbench.schema import Spec
 from qbench.training import Trained, Training, train
-from qbench.worker_group import WorkerGoneError, train_in_processes
+from qbench.worker_group import WorkerGoneError, _folder, _Group, train_in_processes
 
 TRAINING = Training(epochs=2, batch_size=320)
 
@@ -139,6 +144,73 @@ def test_a_worker_that_fails_is_named_with_what_it_said(digits: Examples) -> Non
     with pytest.raises(WorkerGoneError, match=r"(?s)worker \d of 2 ended with exit code 1 before.*nobody"):
         train_in_processes(told, model, digits)
     assert psutil.Process().children() == []
+
+
+def test_folders_of_killed_processes_are_removed_and_locked_ones_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A killed process leaves its folder without a lock; a fresh one may be about to be locked."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    left, fresh = tmp_path / "qbench-workers-left", tmp_path / "qbench-workers-fresh"
+    for folder in (left, fresh):
+        folder.mkdir()
+        (folder / "examples.safetensors").write_bytes(b"large")
+    os.utime(left, (0, 0))
+    with _folder() as one:
+        os.utime(one, (0, 0))
+        with _folder() as other:
+            assert sorted(tmp_path.iterdir()) == sorted([fresh, one, other])
+    assert list(tmp_path.iterdir()) == [fresh]
+
+
+def failed(tmp_path: Path, how: list[str]) -> _Group:
+    """A group of processes that are told what to do instead of training."""
+    group = _Group(tmp_path, job(None, "mlp(width=8)", workers=len(how)))
+    for rank, code in enumerate(how):
+        (tmp_path / f"log-{rank}").write_text(f"said by {rank}")
+        group.processes.append(subprocess.Popen([sys.executable, "-c", code]))
+    for process in group.processes:
+        process.wait()
+    return group
+
+
+def test_of_two_that_failed_the_first_is_named(tmp_path: Path) -> None:
+    """The other one's line was cut by that; both may have ended when they are looked at."""
+    group = failed(tmp_path, ["raise SystemExit(1)"] * 2)
+    _leave_word(tmp_path, 1, ValueError("mine"))
+    _leave_word(tmp_path, 0, RuntimeError("Connection closed by peer"))
+    with pytest.raises(WorkerGoneError, match=r"(?s)worker 1 of 2 ended with exit code 1 .*said by 1"):
+        group.wait(lambda *_: None)
+
+
+def test_a_killed_one_is_named_before_those_that_miss_it(tmp_path: Path) -> None:
+    group = failed(tmp_path, ["raise SystemExit(1)", "import os; os.kill(os.getpid(), 9)"])
+    _leave_word(tmp_path, 0, RuntimeError("Connection closed by peer"))
+    with pytest.raises(WorkerGoneError, match=r"worker 1 of 2 ended with signal 9"):
+        group.wait(lambda *_: None)
+
+
+def test_what_is_no_reconstruction_is_called_so_as_in_one_process(tmp_path: Path) -> None:
+    group = failed(tmp_path, ["raise SystemExit(1)"] * 2)
+    _leave_word(tmp_path, 1, InvalidReconstructionError("broken: decode gave NaN"))
+    with pytest.raises(InvalidReconstructionError, match="^broken: decode gave NaN$"):
+        group.wait(lambda *_: None)
+
+
+class Nan(SignSGD):
+    name = "nan"
+
+    def decode(self, codes: Message, codebook: Message, shape: torch.Size) -> Tensor:
+        return super().decode(codes, codebook, shape) * float("nan")
+
+
+@pytest.mark.usefixtures("alone")
+def test_the_hook_keeps_what_went_wrong_in_it(digits: Examples) -> None:
+    """Torch makes a RuntimeError of whatever is raised in the backward pass."""
+    hook = Processes(Scheme(Nan(), 1, False, "layer", 0), 0, torch.device("cpu"))
+    with pytest.raises(Exception, match="nan"):
+        trained(job(None, "mlp(width=8,depth=1)", workers=1), digits, hook)
+    assert isinstance(hook.failure, InvalidReconstructionError)
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """The page of verdicts: what was claimed, what was measured, and every figure that decides, as Markdown."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ..evidence import MISSING, OK, Evidence, Record
 from ..verdicts import OUTCOMES, Tally, Verdict
@@ -148,6 +148,7 @@ def _figures(verdict: Verdict) -> Iterator[str]:
         yield f"Variance of `{verdict.deciding}` between the values of each factor: {said}."
     if verdict.by("architecture"):
         yield _matrix(verdict)
+        yield from (_medians(verdict, name) for name in hypothesis.report if verdict.median(name) is not None)
     rows = [row for factor in _FACTORS for row in _by_value(verdict, factor)]
     if rows:
         headers = ("", f"`{verdict.deciding}`, median", "cells", "support", "contradict", "undecided")
@@ -167,18 +168,26 @@ def _median_and_shares(verdict: Verdict, figure: str) -> list[str]:
 
 def _matrix(verdict: Verdict) -> str:
     """Medians of the deciding figure, with the cells that support the claim."""
+    said = f"Median of `{verdict.deciding}`, and in brackets how many cells support the claim:"
+    return _by_both(verdict, said, lambda wanted: _entry(verdict, wanted))
+
+
+def _medians(verdict: Verdict, figure: str) -> str:
+    """Medians of a figure that does not decide."""
+    return _by_both(verdict, f"Median of `{figure}`:", lambda wanted: number(verdict.median(figure, wanted)))
+
+
+def _by_both(verdict: Verdict, said: str, entry: Callable[[dict[str, str]], str]) -> str:
+    """What ``entry`` says of each architecture and optimizer."""
     optimizers = list(verdict.by("optimizer"))
     rows = [
-        [model, *(_entry(verdict, model, optimizer) for optimizer in optimizers)]
+        [model, *(entry({"architecture": model, "optimizer": optimizer}) for optimizer in optimizers)]
         for model in verdict.by("architecture")
     ]
-    return f"Median of `{verdict.deciding}`, and in brackets how many cells support the claim:\n\n" + table(
-        ("", *optimizers), rows
-    )
+    return f"{said}\n\n" + table(("", *optimizers), rows)
 
 
-def _entry(verdict: Verdict, model: str, optimizer: str) -> str:
-    wanted = {"architecture": model, "optimizer": optimizer}
+def _entry(verdict: Verdict, wanted: dict[str, str]) -> str:
     here = [one.support for one in verdict.judged if wanted.items() <= one.observation.factors.items()]
     tally = Tally.of(here)
     return (

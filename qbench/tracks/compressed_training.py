@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
+import torch
 from pydantic import Field, model_validator
 
 from ..baselines import BaselineStore, network_of
 from ..components import Component, Examples, Model, Optimizer, Parameters, Quantizer, UserData
 from ..data_parallel import Granularity, Scheme, Simulated, Traffic
 from ..data_parallel_worker import Job
+from ..errors import SuiteError
 from ..fingerprint import fingerprint
 from ..schema import Cell, Recipe, digest
 from ..training import Trained, Training, train
@@ -91,6 +93,17 @@ class Setting:
 
     @classmethod
     def of(cls, cell: Cell, budget: CompressedTraining, bench: Workbench) -> "Setting":
+        """What the cell names, built.
+
+        Raises:
+            SuiteError: fewer devices than NCCL needs.
+        """
+        devices = torch.cuda.device_count() if bench.device.type == "cuda" else 0
+        if budget.execution == "nccl" and devices < budget.workers:
+            raise SuiteError(
+                f"execution=nccl needs a CUDA device for each of {budget.workers} workers, and {bench.device} has "
+                f"{devices}; choose gloo or simulated"
+            )
         recipe = Recipe.of(cell, budget.training.model_dump(mode="json"))
         model, optimizer = bench.build("model", recipe.model), bench.build("optimizer", recipe.optimizer)
         return cls(cell, budget, bench, recipe, model, optimizer, bench.data(recipe.dataset))

@@ -136,7 +136,8 @@ class GradientStatistics(Track):
             found |= coding_charts(record, layers, seed) if self.parameters.codes else {}
             facts |= best | _window_facts(record)
         pairs = [pair for record in complete for pair in record.pairs]
-        return found | pair_figures("run", pairs, layers, seed) | increment_charts(pairs), facts
+        found |= pair_figures("run", pairs, layers, seed, capture.steps / 2) | increment_charts(pairs)
+        return found, facts
 
     def _facts(self, capture: Capture, layers: Layers, trained: Trained) -> dict[str, Fact]:
         metrics = trained.metrics

@@ -76,7 +76,7 @@ def window_figures(capture: Capture, record: Record, layers: Layers, seed: int) 
         **_dynamics(name, layers.among(gradients), layers.weights, seed),
         **_dynamics(f"{name}.update", layers.among(updates), layers.weights, seed),
         **_dynamics(f"{name}.network", [_network(gradients, capture.sites)], _ONE, seed),
-        **pair_figures(name, record.pairs, layers, seed),
+        **pair_figures(name, record.pairs, layers, seed, (record.window.start + record.window.stop) / 2),
     }
 
 
@@ -86,7 +86,7 @@ def _marginals(
     """:func:`qbench.gradient_figures.figures` of each layer at each step."""
     found = [
         [
-            figures(g, _generator(seed, prefix, number, site.name))
+            figures(g, _generator(seed, prefix, number, site.name), site.size)
             for g, site in zip(step, layers.sites, strict=True)
         ]
         for number, step in enumerate(steps)
@@ -140,11 +140,13 @@ def _network(products: Sequence[Tensor], sites: Sequence[Site]) -> Tensor:
     return torch.stack([x * share for x, share in zip(products, shares, strict=True)]).sum(0)
 
 
-def pair_figures(prefix: str, pairs: Sequence[Pair], layers: Layers, seed: int) -> dict[str, Measurement]:
+def pair_figures(
+    prefix: str, pairs: Sequence[Pair], layers: Layers, seed: int, half: float
+) -> dict[str, Measurement]:
     """Of batches that were evaluated before and after an update: by layer, and of the network as one.
 
-    - ``drift_kept``: share of steps with |dg| <= .1 |g|; ``lipschitz_kept``: of the |dg| / |dw| of the second half of
-      these steps, those that the largest of the first half bounds.
+    - ``drift_kept``: share of steps with |dg| <= .1 |g|; ``lipschitz_kept``: of the |dg| / |dw| of steps
+      from ``half`` on, those that the largest before bounds.
     - ``relative_drift`` = |dg| / |g|, ``lipschitz`` = |dg| / |dw|, ``relative_noise`` = |noise| / |g|, roots of sums of
       squares over steps; ``noise_share`` = |noise|^2 / (|noise|^2 + |drift|^2).
     """
@@ -155,13 +157,14 @@ def pair_figures(prefix: str, pairs: Sequence[Pair], layers: Layers, seed: int) 
         _stacked([getattr(p, x) for p in pairs]) for x in ("gradient", "update", "drift")
     )
     noise = _stacked([p.noise for p in pairs[:last] if p.noise is not None])
+    first = sum(pair.step < half for pair in pairs)
     result: dict[str, Measurement] = {}
     for scope, rows, weights in (("", layers.numbers, layers.weights), (".network", None, _ONE)):
         g, w, d, e = (_scope(x, rows) for x in (gradient, update, drift, noise))
         ratios = lipschitz(d, w, g)
         found = {
             "drift_kept": Figure.of_ratios([drift_kept(*row) for row in zip(d, g, strict=True)]),
-            "lipschitz_kept": Figure.of_ratios([lipschitz_kept(row) for row in ratios]),
+            "lipschitz_kept": Figure.of_ratios([lipschitz_kept(row, first) for row in ratios]),
             "relative_drift": Figure(d, g, root),
             "lipschitz": Figure(
                 torch.where(ratios.isnan(), 0.0, d), torch.where(ratios.isnan(), 0.0, w), root

@@ -249,3 +249,11 @@ def test_bad_budgets_say_what_is_allowed(budget: dict[str, Any], message: str) -
 def test_a_quantizer_for_weights_is_refused(bench: Any) -> None:
     with pytest.raises(SuiteError, match="is not meant for gradients"):
         run(bench, "kept")
+
+
+def test_nccl_without_devices_is_refused_before_anything_is_trained(bench: Any) -> None:
+    with pytest.raises(
+        SuiteError, match="execution=nccl needs a CUDA device for each of 2 workers, and cpu has 0"
+    ):
+        run(bench, "signsgd", execution="nccl")
+    assert bench.events == []

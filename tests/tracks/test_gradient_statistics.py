@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,18 @@ def test_an_independent_gaussian_gradient_is_found_to_be_one() -> None:
     assert by_lag[0] == 1
 
 
+def test_the_whole_layer_shares_a_codebook_of_which_a_part_is_kept() -> None:
+    """To 8,192 coordinates 16 levels of 4 bytes, where one scale of 2 is, are 496 bits; to 8e9 they are nothing."""
+    capture, record = capture_of(gaussian)
+    whole = Layers.of(capture.sites, 24)
+    part = Layers(whole.numbers, [replace(whole.sites[0], size=8 * 10**9)])
+    costly, free = (
+        value(window_figures(capture, record, layers, seed=0), "middle.adapting_gain_db_4")
+        for layers in (whole, part)
+    )
+    assert free - costly == pytest.approx(6.0206 * 496 / 8192, rel=0.1)
+
+
 def test_a_scale_mixture_is_gaussian_after_normalization_only() -> None:
     capture, record = capture_of(rows_of_unlike_scale)
     found = window_figures(capture, record, Layers.of(capture.sites, 24), seed=0)
@@ -225,7 +238,7 @@ def test_a_scale_mixture_is_gaussian_after_normalization_only() -> None:
 def test_pairs_give_what_their_norms_say() -> None:
     """|dg| = .05 |g|, |dw| = .1 |g|, |noise| = |g| in every step."""
     capture, record = capture_of(gaussian)
-    found = pair_figures("run", record.pairs, Layers.of(capture.sites, 24), seed=0)
+    found = pair_figures("run", record.pairs, Layers.of(capture.sites, 24), 0, half=636)
     for scope in ("run", "run.network"):
         assert value(found, f"{scope}.relative_drift") == pytest.approx(0.05)
         assert value(found, f"{scope}.lipschitz") == pytest.approx(0.5)
@@ -237,7 +250,7 @@ def test_pairs_give_what_their_norms_say() -> None:
     assert charts["increments.step"].samples == [632 + i for i in range(8)]
     assert charts["increments.drift"].samples == pytest.approx([0.05] * 8)
     assert charts["increments.lipschitz"].samples == pytest.approx([0.5] * 8)
-    assert pair_figures("run", [], Layers.of(capture.sites, 24), seed=0) == {}
+    assert pair_figures("run", [], Layers.of(capture.sites, 24), 0, half=636) == {}
     assert increment_charts([]) == {}
 
 

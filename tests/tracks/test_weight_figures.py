@@ -85,12 +85,15 @@ def test_weights_beyond_one_lose_what_distinguishes_them() -> None:
     weight = torch.tensor([[1.2], [1.5]])
     found = weight_figures(Picture(weight, -1).eval(), examples(64, 1), 64)
     assert value(found, "int8_loss") == 100
-    assert [value(found, f"int8_loss.{end}") for end in ("low", "high")] == [100, 100]
+    # 64.5 lost and .5 gained of 66
+    reach = 1.959964 * math.sqrt((65 / 66 - (64 / 66) ** 2) / 66)
+    ends = [100 * (64 / 66 + sign * reach) for sign in (-1, 1)]
+    assert [value(found, f"int8_loss.{end}") for end in ("low", "high")] == pytest.approx(ends)
     assert found["weights.int8_loss"].n == 64
 
 
 def test_a_loss_has_an_interval_from_the_predictions_that_change() -> None:
-    """16 of 64 predictions become wrong and 48 right: -50 points; a picture's change has the variance 1 - .25."""
+    """16 of 64 predictions become wrong and 48 right: -50 points; the interval allows for what was not seen."""
     data = examples(64, 2)
     data.test_inputs[:] = torch.tensor([200, 0], dtype=torch.uint8)
     data.test_inputs[:16] = torch.tensor([250, 1], dtype=torch.uint8)
@@ -103,5 +106,7 @@ def test_a_loss_has_an_interval_from_the_predictions_that_change() -> None:
     assert float(before) == 0.25
     # those with y = 0 tie at 0 afterwards and become right, the others wrong: 16 lost, 48 gained
     assert value(found, "int8_loss") == pytest.approx(100 * (16 - 48) / 64)
-    reach = 100 * 1.959964 * math.sqrt((1 - 0.25) / 64)
-    assert value(found, "int8_loss.high") - value(found, "int8_loss") == pytest.approx(reach)
+    # with half a picture more of each kind: 16.5 and 48.5 of 66
+    reach = 1.959964 * math.sqrt((65 / 66 - (32 / 66) ** 2) / 66)
+    ends = [100 * (-32 / 66 + sign * reach) for sign in (-1, 1)]
+    assert [value(found, f"int8_loss.{end}") for end in ("low", "high")] == pytest.approx(ends)
