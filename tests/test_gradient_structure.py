@@ -147,7 +147,8 @@ def test_correlated_rows_have_the_gain_of_their_covariance() -> None:
 @pytest.mark.parametrize(("p", "n", "rho"), [(128, 512, 0.25), (128, 512, 0.45), (32, 144, 0.35)])
 def test_a_small_gain_is_not_shrunk_away(p: int, n: int, rho: float) -> None:
     """Rows of an AR(1) along p, gain -10 log10(1 - rho^2) (p - 1) / p: the mean of eight draws. A sample's log
-    determinant has a standard deviation of about sqrt(2 p / n) nat, and so has the control's; normalizing takes up to a tenth."""
+    determinant has a standard deviation of about sqrt(2 p / n) nat, and so has the control's; normalizing takes up to a
+    tenth."""
     gains = []
     for seed in range(8):
         noise, x = gaussian(p, n, seed=seed), np.zeros((p, n))
