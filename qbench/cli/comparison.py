@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from ..components import Kind
-from ..schema import Spec
+from ..schema import Spec, canonical_json
 from .headlines import Headline, Measured
 from .settings import written
 
@@ -48,6 +48,21 @@ class Point:
         return self.rate.get(column, math.inf) <= other.rate.get(column, math.inf) and self.weight_rate.get(
             column, 0.0
         ) <= other.weight_rate.get(column, 0.0)
+
+
+def on_common_seeds(group: Sequence[Measured], columns: Columns) -> list[Measured]:
+    """In each column what has a seed that all of its lines have, so that they are compared on the same networks.
+
+    Everything of a column whose lines have no seed in common.
+    """
+    seeds: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
+    for one in group:
+        line = canonical_json(one.cell.model_dump(mode="json", exclude={"seed"}))
+        seeds[columns[one.cell.cell_id, one.tested]][line].add(one.cell.seed)
+    common = {column: set.intersection(*lines.values()) for column, lines in seeds.items()}
+    kept = [one for one in group if one.cell.seed in common[columns[one.cell.cell_id, one.tested]]]
+    empty = {column for column, found in common.items() if not found}
+    return [*kept, *(one for one in group if columns[one.cell.cell_id, one.tested] in empty)]
 
 
 def points_of(group: Sequence[Measured], chosen: Headline, columns: Columns, label: Label) -> list[Point]:

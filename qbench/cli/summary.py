@@ -21,6 +21,7 @@ from .comparison import (
     Point,
     alike,
     mark_front,
+    on_common_seeds,
     points_of,
     references,
     spoken,
@@ -72,6 +73,7 @@ def _show_group(
     """Draw the tables of a group; says so where they do not hold all of its points."""
     group = [each for one in group for each in (one, transferred(one)) if each]
     columns, common = _columns(group, label)
+    measured, group = len(group), on_common_seeds(group, columns) if chosen.rates else group
     points = points_of(group, chosen, columns, label)
     if chosen.rates:
         mark_front(points, chosen.sign)
@@ -87,6 +89,8 @@ def _show_group(
     if chosen.rates:
         screen.say()
         screen.say("* nothing of its class here is better at no more bits", QUIET)
+    if len(group) < measured:
+        screen.say("only seeds that all lines of a column have: `qbench results` has the others too", QUIET)
     if len(kept) == len(points):
         return ""
     return f"{len(kept)} of {len(points)} points: these, and the best of every other method; all of them:"

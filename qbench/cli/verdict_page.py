@@ -13,9 +13,10 @@ A cell is one model, data set, optimizer, seed and window of the training. It su
 the figure lies inside the claim's region, contradicts it if the interval lies wholly outside, and is undecided
 otherwise. A claim **holds** if at least 80 % of the cells support it, and so in at least 5/6 of the architectures and
 of the optimizers; it **fails** if at least 80 % contradict it; otherwise it **depends**. p-values decide nothing.
-Intervals of gradients' figures come from a bootstrap over steps; of five to twelve steps it covers about 80 %, so that cells
-decide too readily, either way. Shares are of the cells that were measured. The largest component is the factor between whose values most of the
-deciding figure's variance lies (eta squared, each factor by itself; over layers where these are known)."""
+Intervals of gradients' figures come from a bootstrap over steps; of five to twelve steps it covers about 80 %, so
+that cells decide too readily, either way. Shares are of the cells that were measured. The largest component is the
+factor between whose values most of the deciding figure's variance lies (eta squared, each factor by itself; over
+layers where these are known)."""
 _FACTORS = ("window", "data set", "lattice", "overload", "m")
 
 

@@ -98,6 +98,24 @@ def test_seeds_are_averaged_and_budgets_are_not() -> None:
     assert [note in out for note in ("adam, epochs=1\n", "adam, epochs=2\n")] == [True, True]
 
 
+def test_lines_are_compared_on_the_seeds_that_all_have() -> None:
+    """nf4 has seed 1 alone: the other line's 70 % of seed 0, and what float had there, are left out."""
+
+    def one(name: str, seed: int, accuracy: float, before: float) -> Measured:
+        scores = {"accuracy": accuracy, "accuracy_drop": before - accuracy, "baseline_accuracy": before}
+        return measured(cell("ptq", "weight", name, seed), rate=4.0, **scores)
+
+    both = [one("fp4", 0, 70.0, 80.0), one("fp4", 1, 88.0, 90.0)]
+    out = drawn([*both, one("nf4", 1, 87.0, 90.0)])
+    assert re.search(r"^float32 +32 +90\.00", out, re.MULTILINE)
+    assert re.search(r"^fp4 +4\.00 +88\.00 +\(2\.00\)\*$", out, re.MULTILINE)
+    assert "only seeds that all lines of a column have" in out
+    # without a seed in common all is shown
+    out = drawn([both[0], one("nf4", 1, 87.0, 90.0)])
+    assert re.search(r"^fp4 +4\.00 +70\.00", out, re.MULTILINE)
+    assert "only seeds" not in out
+
+
 def test_float_models_are_rows_beside_their_validation() -> None:
     out = drawn([measured(cell("float", "weight", None), accuracy=97.5, validation_accuracy=96.25)])
     assert re.search(r"^model, optimizer +digits$", out, re.MULTILINE)
