@@ -4,10 +4,11 @@ import functools
 import importlib
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
+import psutil
 import pytest
 import torch
 from torch import Tensor
@@ -27,6 +28,14 @@ def fashion_mnist_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with tarfile.open(FASHION_MNIST) as archive:
         archive.extractall(root, filter="data")
     return root
+
+
+@pytest.fixture
+def no_process_left() -> Iterator[None]:
+    """Whoever was started within the test has ended with it."""
+    before = {child.pid for child in psutil.Process().children()}
+    yield
+    assert [child for child in psutil.Process().children() if child.pid not in before] == []
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
 import torch.distributed as dist
@@ -90,6 +89,7 @@ def assert_same(one: Trained, other: Trained) -> None:
     ],
     ids=["cnn, by layer", "several buckets, as a whole"],
 )
+@pytest.mark.usefixtures("no_process_left")
 def test_processes_and_turns_agree_bit_for_bit(told: Job, digits: Examples) -> None:
     """Weights and buffers, losses, and bytes: those on the wire are those that channels count."""
     turns = Simulated(scheme_of(told))
@@ -100,7 +100,6 @@ def test_processes_and_turns_agree_bit_for_bit(told: Job, digits: Examples) -> N
     assert [counted(one) for one in traffic] == [counted(one) for one in turns.traffic]
     assert turns.traffic[0].up_nbytes > 0
     assert epochs[-1][1] == 2
-    assert psutil.Process().children() == []
 
 
 @pytest.fixture
@@ -138,12 +137,12 @@ def test_bytes_are_gathered_as_they_are(parts: list[bytes]) -> None:
     assert all_gather(parts, torch.device("cpu")) == [parts]
 
 
+@pytest.mark.usefixtures("no_process_left")
 def test_a_worker_that_fails_is_named_with_what_it_said(digits: Examples) -> None:
     told = job("signsgd", "mlp(width=8)").model_copy(update={"model": Spec(name="nobody")})
     model = plugins.catalog().build("model", Spec(name="mlp"))
     with pytest.raises(WorkerGoneError, match=r"(?s)worker \d of 2 ended with exit code 1 before.*nobody"):
         train_in_processes(told, model, digits)
-    assert psutil.Process().children() == []
 
 
 def test_folders_of_killed_processes_are_removed_and_locked_ones_kept(
@@ -213,13 +212,13 @@ def test_the_hook_keeps_what_went_wrong_in_it(digits: Examples) -> None:
     assert isinstance(hook.failure, InvalidReconstructionError)
 
 
+@pytest.mark.usefixtures("no_process_left")
 @pytest.mark.slow
 def test_training_that_diverges_says_so(digits: Examples) -> None:
     told = job("signsgd", "mlp(width=8)", lr_factor=1e38)
     model = plugins.catalog().build("model", told.model)
     with pytest.raises(FloatingPointError, match="no longer finite"):
         train_in_processes(told, model, digits)
-    assert psutil.Process().children() == []
 
 
 @pytest.mark.gpu

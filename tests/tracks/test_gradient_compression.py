@@ -209,6 +209,7 @@ def test_training_that_diverges_is_worth_a_guess(bench: Any) -> None:
     assert found["up_bits"] is None
 
 
+@pytest.mark.usefixtures("no_process_left")
 def test_two_workers_one_killed_in_the_middle(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The cell fails with a row that names the worker and its end; no process is left."""
     budget = {**BUDGET, "training": {**TRAINING, "epochs": 10_000}, "execution": "gloo"}
@@ -225,7 +226,6 @@ def test_two_workers_one_killed_in_the_middle(bench: Any, monkeypatch: pytest.Mo
     assert answer["event"] == "failed"
     assert answer["status"] == "error"
     assert "worker 1 of 2 ended with signal 9 (Killed)" in answer["error"]
-    assert psutil.Process().children() == []
 
 
 @pytest.mark.parametrize(
