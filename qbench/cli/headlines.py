@@ -138,6 +138,13 @@ _HEADLINES = {
         rates=(("bits/saved", "rate"),),
         in_row=("least", "rectified"),
     ),
+    ("gradient-compression", "gradient"): replace(_PTQ, in_row=("error_feedback",)),
+    ("gradient-statistics", "gradient"): Headline(
+        "middle.shape",
+        "middle.gain_last_db",
+        "shape, 2 for a Gaussian (dB that the last step predicts), mid-training",
+        rates=(),
+    ),
     ("float", "weight"): Headline(
         "accuracy", "validation_accuracy", "test accuracy in % (validation accuracy)", rates=()
     ),

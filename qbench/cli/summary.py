@@ -71,6 +71,8 @@ def _show_group(
     note: Mapping[str, Any],
 ) -> str:
     """Draw the tables of a group; says so where they do not hold all of its points."""
+    # without a quantizer: what the line of floats says already
+    group = [one for one in group if one.cell.quantizer] or group
     group = [each for one in group for each in (one, transferred(one)) if each]
     columns, common = _columns(group, label)
     measured, group = len(group), on_common_seeds(group, columns) if chosen.rates else group

@@ -116,6 +116,27 @@ def test_lines_are_compared_on_the_seeds_that_all_have() -> None:
     assert "only seeds" not in out
 
 
+def test_gradient_codes_with_and_without_feedback_share_a_table() -> None:
+    """The uncompressed run is the line of floats, and no line of its own."""
+    scores = {"accuracy": 97.0, "accuracy_drop": 1.0, "baseline_accuracy": 98.0, "rate": 1.0}
+    found = [
+        measured(cell("gradient-compression", "gradient", name, error_feedback=fed), **scores)
+        for name, fed in (("signsgd", True), ("signsgd", False), (None, False))
+    ]
+    out = drawn(found)
+    for fed in ("True", "False"):
+        assert re.search(rf"^signsgd, error_feedback={fed} +1\.00 +97\.00 +\(1\.00\)\*$", out, re.MULTILINE)
+    assert out.count("float32") == out.count("98.00") == 1
+    assert "mlp, adam" not in out
+
+
+def test_statistics_of_gradients_have_no_bits() -> None:
+    values = {"middle.shape": 0.51, "middle.gain_last_db": 0.04, "accuracy": 98.0}
+    out = drawn([measured(cell("gradient-statistics", "gradient", None), **values)])
+    assert re.search(r"^mlp, adam +0\.51 +\(0\.04\)$", out, re.MULTILINE)
+    assert not any(word in out for word in ("bits/elem", "98.00", "better"))
+
+
 def test_float_models_are_rows_beside_their_validation() -> None:
     out = drawn([measured(cell("float", "weight", None), accuracy=97.5, validation_accuracy=96.25)])
     assert re.search(r"^model, optimizer +digits$", out, re.MULTILINE)
