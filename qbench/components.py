@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .workbench import Workbench
 
 Kind = Literal["quantizer", "wrapper", "transform", "model", "dataset", "optimizer", "track", "suite"]
+Family = Literal["scalar", "vector", "lattice", "stochastic", "optimized", "float", "binary"]
 
 
 class Parameters(BaseModel):
@@ -113,6 +114,8 @@ class Quantizer(Component):
     magnitude of what ``fit`` saw lies in [0.5, 1). The core packs, counts, codes and decodes.
 
     Class attributes:
+        family: what kind of code it is, by which tables and charts group it; None for a wrapper, which is of the
+            kind of what it wraps, and for what is of none of these kinds.
         targets: what it is meant for, a subset of source, weight, activation, gradient.
         needs: what it must find in the context (importance, gram, loss); a track that cannot give it leaves it out.
         sweep: the points at which ``quantizer = "*"`` of a suite runs it, each a dictionary of parameters.
@@ -122,6 +125,7 @@ class Quantizer(Component):
     """
 
     kind: ClassVar[Kind] = "quantizer"
+    family: ClassVar[Family | None] = None
     targets: ClassVar[tuple[Target, ...]] = ("source", "weight")
     needs: ClassVar[frozenset[str]] = frozenset()
     sweep: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
@@ -186,7 +190,7 @@ class Trainable(ABC):
     def surrogate(self, x: Tensor, codebook: Message, *, context: Context) -> Tensor:
         """A function of ``x`` and of the codebook's float tensors, of x's shape, through which gradients flow.
 
-        Its value equals ``decode(encode(x))``; :func:`qbench.straight_through.straight_through` makes one out of a
+        Its value equals ``decode(encode(x))``; :func:`qbench.autograd.straight_through` makes one out of a
         differentiable function and a hard code. What of the codebook requires a gradient is learned with the weights.
         """
 

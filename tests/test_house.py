@@ -18,9 +18,9 @@ ROOT = Path(qbench.__file__).parent
 # Each module may import what stands above it, and nothing else of the package. One line, one floor.
 FLOORS = [
     ["errors"],
-    ["schema", "places", "packing", "quantities", "allocation", "autograd", "energy", "families"],
+    ["schema", "places", "settings", "packing", "quantities", "allocation", "autograd", "energy", "families"],
     ["coders", "selection", "environment", "processes", "reporting", "distributions"],
-    ["message", "registry_rows", "migrations", "hypotheses"],
+    ["message", "registry_rows", "migrations", "hypotheses", "headlines"],
     ["components", "registry_file", "verdicts"],
     ["hookspecs", "codec", "registry_exchange", "registry_sql", "fingerprint"],
     ["registry", "plugins", "quantizers", "models", "datasets", "optimizers"],
@@ -56,6 +56,7 @@ FLOORS = [
     ["fetching", "testing", "evidence"],
     ["runner"],
     ["api"],
+    ["leaderboard"],
     ["cli"],
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

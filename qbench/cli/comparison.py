@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from ..components import Kind
+from ..headlines import Headline, Measured
 from ..schema import Spec, canonical_json
-from .headlines import Headline, Measured
-from .settings import written
+from ..settings import written
 
 MANY = 24
 

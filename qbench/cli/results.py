@@ -12,10 +12,10 @@ from rich.text import Text
 from .. import api
 from ..registry import Registry
 from ..schema import Spec
+from ..settings import differences, written
 from . import reference, rendering
 from .options import json_option, registry_option, where_option
 from .rendering import BAD, GOOD, QUIET, Screen, spec_text
-from .settings import differences, written
 
 Row: TypeAlias = dict[str, Any]
 

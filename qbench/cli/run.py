@@ -12,6 +12,7 @@ import click
 from .. import api, runner
 from .. import plan as planning
 from ..components import Kind
+from ..headlines import Measured
 from ..plan import Plan, PlannedCell
 from ..quantities import duration_text, size_text
 from ..registry import Registry
@@ -20,7 +21,6 @@ from ..runner import Summary
 from ..schema import Spec
 from ..tracks.lattice_verdict import FEWEST_CELLS, decide_l1
 from . import INTERRUPTED, interrupts, recipes, reference, rendering, summary
-from .headlines import Measured
 from .labels import Labels
 from .options import json_option, run_options
 from .rendering import BAD, DOUBTFUL, GOOD, QUIET, Screen

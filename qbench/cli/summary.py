@@ -12,8 +12,10 @@ from typing import Any
 from rich.text import Text
 
 from ..components import Kind
+from ..headlines import Headline, Measured, headline, transferred
 from ..reporting import WIDTH
 from ..schema import Spec, canonical_json
+from ..settings import differences
 from . import rendering
 from .comparison import (
     Columns,
@@ -27,9 +29,7 @@ from .comparison import (
     spoken,
     worth_showing,
 )
-from .headlines import Headline, Measured, headline, transferred
 from .rendering import QUIET, Screen
-from .settings import differences
 
 _KINDS = ("model", "dataset", "optimizer", "tested")
 _TITLE = {"fixed": "fixed length", "coded": "entropy-coded"}

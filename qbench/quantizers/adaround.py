@@ -50,6 +50,7 @@ class Adaround(Quantizer):
     """
 
     name = "adaround"
+    family = "optimized"
     reference = "Nagel et al. 2020, eq. 21-25 (arXiv:2004.10568)"
     targets = ("weight",)
     needs = frozenset({"loss"})

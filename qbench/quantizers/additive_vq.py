@@ -43,6 +43,7 @@ class AdditiveVQ(Quantizer):
     """
 
     name = "additive-vq"
+    family = "vector"
     reference = "Babenko & Lempitsky 2014, eq. 4-7 (CVPR)"
     targets = ("source", "weight", "activation", "gradient")
     Parameters = AdditiveVQParameters

@@ -27,6 +27,7 @@ class Binary(Quantizer):
     """
 
     name = "binary"
+    family = "binary"
     reference = "Rastegari et al. 2016, eq. 6 (arXiv:1603.05279)"
     targets = ("source", "weight", "activation", "gradient")
     Parameters = BinaryParameters

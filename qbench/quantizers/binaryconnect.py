@@ -39,6 +39,7 @@ class BinaryConnect(Quantizer, Trainable, Constrained):
     """
 
     name = "binaryconnect"
+    family = "binary"
     reference = "Courbariaux, Bengio & David 2015, eq. 1-3 (arXiv:1511.00363)"
     targets = ("source", "weight")
     Parameters = BinaryConnectParameters

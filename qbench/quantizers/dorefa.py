@@ -39,6 +39,7 @@ class DoReFa(Quantizer, Trainable):
     """
 
     name = "dorefa"
+    family = "optimized"
     reference = "Zhou et al. 2016, eq. 5, 8, 9 (arXiv:1606.06160)"
     targets = ("source", "weight")
     Parameters = DoReFaParameters
@@ -89,6 +90,7 @@ class DoReFaActivation(Quantizer, Trainable):
     """
 
     name = "dorefa-activation"
+    family = "optimized"
     reference = "Zhou et al. 2016, eq. 5 and section 2.4 (arXiv:1606.06160)"
     targets = ("activation",)
     Parameters = DoReFaActivationParameters
@@ -131,6 +133,7 @@ class DoReFaGradient(Quantizer):
     """
 
     name = "dorefa-gradient"
+    family = "stochastic"
     reference = "Zhou et al. 2016, eq. 12 (arXiv:1606.06160)"
     targets = ("gradient",)
     Parameters = DoReFaGradientParameters

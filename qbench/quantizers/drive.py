@@ -59,6 +59,7 @@ class Drive(Quantizer):
     """
 
     name = "drive"
+    family = "stochastic"
     reference = "Vargaftik et al. 2021 (arXiv:2105.08339); Vargaftik et al. 2022 (arXiv:2108.08842)"
     targets = ("source", "weight", "gradient")
     Parameters = DriveParameters

@@ -57,6 +57,7 @@ class E8P(Quantizer):
     """
 
     name = "e8p"
+    family = "lattice"
     reference = "Tseng et al. 2024, QuIP#, section 4.2 (arXiv:2402.04396)"
     targets = ("source", "weight", "gradient")
     Parameters = E8PParameters

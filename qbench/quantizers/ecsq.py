@@ -35,6 +35,7 @@ class Ecsq(Quantizer):
     """
 
     name = "ecsq"
+    family = "scalar"
     reference = "Gish & Pierce 1968; Sullivan 1996"
     targets = ("source", "weight", "activation", "gradient")
     Parameters = EcsqParameters

@@ -36,6 +36,7 @@ class Fp4(Quantizer):
     """
 
     name = "fp4"
+    family = "float"
     reference = (
         "OCP Microscaling Formats v1.0, section 5.3.3; Dettmers et al. 2023, section 2 (arXiv:2305.14314)"
     )

@@ -18,6 +18,7 @@ class Fp8E5M2(Fp8):
     """
 
     name = "fp8-e5m2"
+    family = "float"
     reference = "Micikevicius et al. 2022, table 1 (arXiv:2209.05433); OCP OFP8 v1.0"
 
     @property

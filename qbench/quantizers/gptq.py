@@ -46,6 +46,7 @@ class Gptq(Quantizer):
     """
 
     name = "gptq"
+    family = "optimized"
     reference = "Frantar et al. 2022, algorithm 1 (arXiv:2210.17323)"
     targets = ("weight",)
     needs = frozenset({"gram"})

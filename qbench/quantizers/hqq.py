@@ -49,6 +49,7 @@ class Hqq(Quantizer):
     """
 
     name = "hqq"
+    family = "optimized"
     reference = "Badri & Shaji 2023, Half-Quadratic Quantization (mobiusml.github.io/hqq_blog)"
     targets = ("source", "weight")
     Parameters = HqqParameters

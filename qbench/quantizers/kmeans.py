@@ -29,6 +29,7 @@ class KMeans(Quantizer):
     """
 
     name = "kmeans"
+    family = "scalar"
     reference = "Han et al. 2016, eq. 2 (arXiv:1510.00149); Wu 1991, Journal of Algorithms 12"
     targets = ("source", "weight", "activation", "gradient")
     Parameters = KMeansParameters

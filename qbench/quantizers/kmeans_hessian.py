@@ -33,6 +33,7 @@ class KMeansHessian(Quantizer):
     """
 
     name = "kmeans-hessian"
+    family = "optimized"
     reference = "Choi, El-Khamy & Lee 2017, eq. 5-6 (arXiv:1612.01543)"
     targets = ("weight",)
     needs = frozenset({"importance"})

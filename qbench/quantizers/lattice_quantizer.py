@@ -59,6 +59,7 @@ class LatticeQuantizer(Quantizer):
     """
 
     name = "lattice"
+    family = "lattice"
     reference = "Zamir & Feder 1992; Conway & Sloane 1982"
     targets = ("source", "weight", "gradient")
     Parameters = LatticeParameters

@@ -39,6 +39,7 @@ class LloydMax(Quantizer):
     """
 
     name = "lloyd-max"
+    family = "scalar"
     reference = "Max 1960, eq. 4-5; Lloyd 1982, method I"
     targets = ("source", "weight", "activation", "gradient")
     Parameters = LloydMaxParameters

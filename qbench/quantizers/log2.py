@@ -41,6 +41,7 @@ class Log2(Quantizer):
     """
 
     name = "log2"
+    family = "scalar"
     reference = "Miyashita et al. 2016, eq. 3-4 (arXiv:1603.01025)"
     targets = ("source", "weight", "activation", "gradient")
     Parameters = Log2Parameters

@@ -49,6 +49,7 @@ class LSQ(Quantizer, Trainable):
     """
 
     name = "lsq"
+    family = "optimized"
     reference = "Esser et al. 2020, eq. 1-5 (arXiv:1902.08153)"
     targets = ("source", "weight", "activation")
     Parameters = LSQParameters

@@ -16,6 +16,7 @@ class MxFp4(Microscaling):
     """
 
     name = "mxfp4"
+    family = "float"
 
     @property
     def element(self) -> SignMagnitude:

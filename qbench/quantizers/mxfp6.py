@@ -25,6 +25,7 @@ class MxFp6(Microscaling):
     """
 
     name = "mxfp6"
+    family = "float"
     Parameters = MxFp6Parameters
     sweep = ({"element": "e2m3"}, {"element": "e3m2"})
 

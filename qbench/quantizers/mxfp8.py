@@ -25,6 +25,7 @@ class MxFp8(Microscaling):
     """
 
     name = "mxfp8"
+    family = "float"
     Parameters = MxFp8Parameters
     sweep = ({"element": "e4m3"}, {"element": "e5m2"})
 

@@ -139,6 +139,7 @@ class NestedLattice(Quantizer):
     """
 
     name = "nested-lattice"
+    family = "lattice"
     reference = "Conway & Sloane 1983, A fast encoding method for lattice codes and quantizers"
     targets = ("source", "weight", "gradient")
     Parameters = NestedLatticeParameters

@@ -47,6 +47,7 @@ class Nf4(Quantizer):
     """
 
     name = "nf4"
+    family = "float"
     reference = "Dettmers et al. 2023, section 3, eq. 4, appendix E (arXiv:2305.14314)"
     targets = ("source", "weight", "activation", "gradient")
     Parameters = Nf4Parameters

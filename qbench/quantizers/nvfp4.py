@@ -27,6 +27,7 @@ class NvFp4(Quantizer):
     """
 
     name = "nvfp4"
+    family = "float"
     reference = "NVIDIA 2025, Pretraining Large Language Models with NVFP4, appendix B (arXiv:2509.25149)"
     targets = ("source", "weight", "activation", "gradient")
 

@@ -31,6 +31,7 @@ class OneBit(Quantizer):
     """
 
     name = "onebit"
+    family = "binary"
     reference = "Seide et al. 2014, section 3 (Interspeech)"
     targets = ("source", "gradient")
     Parameters = OneBitParameters

@@ -36,6 +36,7 @@ class PACT(Quantizer, Trainable):
     """
 
     name = "pact"
+    family = "optimized"
     reference = "Choi et al. 2018, eq. 1-3 (arXiv:1805.06085)"
     targets = ("activation",)
     Parameters = PACTParameters

@@ -39,6 +39,7 @@ class PowerSgd(Quantizer, Collective):
     """
 
     name = "powersgd"
+    family = "optimized"
     reference = "Vogels, Karimireddy, Jaggi 2019, algorithm 1 (arXiv:1905.13727)"
     targets = ("weight", "gradient")
     Parameters = PowerSgdParameters

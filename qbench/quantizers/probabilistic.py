@@ -48,6 +48,7 @@ class Probabilistic(Quantizer):
     """
 
     name = "probabilistic"
+    family = "stochastic"
     reference = "Suresh et al. 2017, sections 2.1-2.2 (arXiv:1611.00429); Courbariaux et al. 2015, eq. 2"
     targets = ("source", "weight", "gradient")
     Parameters = ProbabilisticParameters

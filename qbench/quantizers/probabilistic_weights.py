@@ -53,6 +53,7 @@ class ProbabilisticWeights(Quantizer, Trainable):
     """
 
     name = "probabilistic-weights"
+    family = "stochastic"
     reference = "Shayer, Levi & Fetaya 2018, section 3 (arXiv:1710.07739)"
     targets = ("source", "weight")
     Parameters = ProbabilisticWeightsParameters

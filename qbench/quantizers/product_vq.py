@@ -39,6 +39,7 @@ class ProductVQ(Quantizer):
     """
 
     name = "product-vq"
+    family = "vector"
     reference = "Jegou, Douze & Schmid 2011, eq. 8 (IEEE TPAMI 33)"
     targets = ("source", "weight", "activation", "gradient")
     Parameters = ProductVQParameters

@@ -41,6 +41,7 @@ class QSGD(Quantizer):
     """
 
     name = "qsgd"
+    family = "stochastic"
     reference = "Alistarh et al. 2017, section 3 (arXiv:1610.02132)"
     targets = ("source", "gradient")
     Parameters = QSGDParameters

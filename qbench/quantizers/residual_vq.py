@@ -42,6 +42,7 @@ class ResidualVQ(Quantizer):
     """
 
     name = "residual-vq"
+    family = "vector"
     reference = "Juang & Gray 1982, ICASSP; Chen, Guan & Wang 2010, section 3 (Sensors 10)"
     targets = ("source", "weight", "activation", "gradient")
     Parameters = ResidualVQParameters

@@ -36,6 +36,7 @@ class SignSGD(Quantizer):
     """
 
     name = "signsgd"
+    family = "binary"
     reference = (
         "Bernstein et al. 2018, algorithm 1 (arXiv:1802.04434); Karimireddy et al. 2019 (arXiv:1901.09847)"
     )

@@ -49,6 +49,7 @@ class SoftToHard(Quantizer, Trainable):
     """
 
     name = "soft-to-hard"
+    family = "optimized"
     reference = "Agustsson et al. 2017, section 3 (arXiv:1704.00648)"
     targets = ("source", "weight", "activation")
     Parameters = SoftToHardParameters

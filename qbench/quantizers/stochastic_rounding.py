@@ -30,6 +30,7 @@ class StochasticRounding(Quantizer):
     """
 
     name = "stochastic-rounding"
+    family = "stochastic"
     reference = "Gupta et al. 2015, section 3 (arXiv:1502.02551)"
     targets = ("source", "weight", "activation", "gradient")
     Parameters = StochasticRoundingParameters

@@ -40,6 +40,7 @@ class Ternary(Quantizer):
     """
 
     name = "ternary"
+    family = "binary"
     reference = "Li & Liu 2016, eq. 5-6 (arXiv:1605.04711)"
     targets = ("source", "weight", "activation", "gradient")
     Parameters = TernaryParameters

@@ -37,6 +37,7 @@ class TernGrad(Quantizer):
     """
 
     name = "terngrad"
+    family = "stochastic"
     reference = "Wen et al. 2017, eq. 1-3 (arXiv:1705.07878)"
     targets = ("source", "gradient")
     Parameters = TernGradParameters

@@ -30,6 +30,7 @@ class TopK(Quantizer):
     """
 
     name = "topk"
+    family = "optimized"
     reference = "Aji & Heafield 2017, section 3 (arXiv:1704.05021)"
     targets = ("source", "weight", "gradient")
     Parameters = TopKParameters

@@ -55,6 +55,7 @@ class Trellis(Quantizer):
     """
 
     name = "trellis"
+    family = "vector"
     reference = "Tseng, Sun, Hou & De Sa 2024, QTIP, section 3 (arXiv:2406.11235)"
     targets = ("source", "weight", "gradient")
     Parameters = TrellisParameters

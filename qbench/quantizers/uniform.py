@@ -44,6 +44,7 @@ class Uniform(Quantizer):
     """
 
     name = "uniform"
+    family = "scalar"
     reference = "Jacob et al. 2018, eq. 1 (arXiv:1712.05877); Max 1960, table II"
     targets = ("source", "weight", "activation", "gradient")
     Parameters = UniformParameters

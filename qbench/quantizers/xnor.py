@@ -52,6 +52,7 @@ class XNOR(Quantizer, Trainable):
     """
 
     name = "xnor"
+    family = "binary"
     reference = "Rastegari et al. 2016, eq. 4-11 (arXiv:1603.05279)"
     targets = ("source", "weight", "activation")
     Parameters = XNORParameters

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from qbench.cli import rendering, summary
 from qbench.cli.comparison import Point, alike, mark_front, worth_showing
-from qbench.cli.headlines import Measured
+from qbench.headlines import Measured
 from qbench.schema import Cell, Spec
 
 

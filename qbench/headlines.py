@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..schema import Cell
+from .schema import Cell
 
 TEXT = "bits_per_character"
 
