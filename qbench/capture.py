@@ -1,6 +1,6 @@
-"""What flows through a network: the inputs of its layers and the gradients of its weights."""
+"""What flows through a network: the inputs of its layers and the gradients of its weights and outputs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -62,6 +62,43 @@ def gradients(module: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Te
     return {weight.name: gradient for weight, gradient in pairs if gradient is not None}
 
 
+def output_gradients(module: nn.Module, loss: Callable[[], Tensor]) -> dict[str, Tensor]:
+    """The gradient of a loss for the output of every layer that has a weight, by the weight's name.
+
+    Float32 [features or channels, n * positions], for what the layer gives away itself, before any activation; zeros
+    where the loss does not depend on it. A weight that is used k times has k n * positions columns, use after use; one
+    that is never used is left out. The module's mode and gradients stay as they are.
+
+    Args:
+        module: the network.
+        loss: runs it on a batch.
+    """
+    names = {id(weight.parameter): weight.name for weight in weight_tensors(module)}
+    seen: list[tuple[str, int, Tensor]] = []
+
+    def keep(layer: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        channels = -1 if isinstance(layer, nn.Linear) else 1
+        seen.append((names[id(layer.weight)], channels, output))
+        # a copy goes on: later operations may write into their input
+        return output.clone()
+
+    layers = [
+        x for x in module.modules() if isinstance(x, LAYERS) and id(x._parameters.get("weight")) in names
+    ]
+    handles = [layer.register_forward_hook(keep) for layer in layers]
+    try:
+        with torch.enable_grad():
+            found = torch.autograd.grad(loss(), [output for *_, output in seen], allow_unused=True)
+    finally:
+        for handle in handles:
+            handle.remove()
+    parts: dict[str, list[Tensor]] = {name: [] for name in names.values()}
+    for (name, channels, output), gradient in zip(seen, found, strict=True):
+        whole = torch.zeros_like(output) if gradient is None else gradient
+        parts[name].append(whole.detach().float().movedim(channels, 0).flatten(1))
+    return {name: torch.cat(some, 1) for name, some in parts.items() if some}
+
+
 @contextmanager
 def _as_measured(module: nn.Module, device: torch.device) -> Iterator[None]:
     """Evaluation mode, exact kernels, no autocast; afterwards each part is in the mode it was in."""
@@ -73,3 +110,22 @@ def _as_measured(module: nn.Module, device: torch.device) -> Iterator[None]:
     finally:
         for part, mode in training.items():
             part.training = mode
+
+
+def random_state(device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """What the CPU and that device, if it is a GPU, draw from next."""
+    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+
+@contextmanager
+def left_alone(module: nn.Module, random: tuple[Tensor, Tensor | None]) -> Iterator[None]:
+    """Within the block random numbers are drawn from that state; afterwards they and all buffers are as before."""
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    device = next(module.parameters()).device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.set_rng_state(random[0])
+        if random[1] is not None:
+            torch.cuda.set_rng_state(random[1], device)
+        yield
+    for buffer, value in buffers:
+        buffer.copy_(value)

@@ -68,6 +68,10 @@ class Record:
             )
         return Estimate(value, low, high)
 
+    def left_out(self, name: str) -> int:
+        """Layers that a measurement over layers is without."""
+        return int(self._value(f"{name}.left_out") or 0)
+
     def _value(self, name: str) -> float | None:
         found = self.metrics.get(name)
         return None if found is None else found["value"]
@@ -83,9 +87,21 @@ class Evidence:
     records: Mapping[str, Sequence[Record]]
 
     def about(self, hypothesis: Hypothesis) -> list[Record]:
-        """The cells of its track that it is about."""
-        selection = Selection.parse(hypothesis.where)
-        return [one for one in self.records[hypothesis.track] if selection.matches(flat(one.cell))]
+        """The cells of its track that it is about.
+
+        Raises:
+            SuiteError: it narrows them by a budget that none of them has.
+        """
+        selection, budget = Selection.parse(hypothesis.where), hypothesis.budget
+        records = self.records[hypothesis.track]
+        found = [one for one in records if all(one.cell.budget.get(k) == v for k, v in budget.items())]
+        if budget and not found:
+            said = ", ".join(f"{name}={value}" for name, value in budget.items())
+            raise SuiteError(
+                f"hypothesis {hypothesis.id}: no cell of track {hypothesis.track!r} has a budget of {said}; give "
+                "entries as a grid of that track has them"
+            )
+        return [one for one in found if selection.matches(flat(one.cell))]
 
     def counts(self, track: str) -> Counter[str]:
         """Cells by status."""
@@ -167,7 +183,7 @@ def _require_figures(hypothesis: Hypothesis, measured: Sequence[Record]) -> None
     shown = [measurement(window, name) for window in hypothesis.windows or [""] for name in hypothesis.report]
     absent = [name for name in [*hypothesis.measured, *shown] if name not in known]
     if measured and absent:
-        ends = (".low", ".high")
+        ends = (".low", ".high", ".left_out")
         near = ", ".join(sorted(name for name in known if not name.endswith(ends)))
         remedy = (
             "a figure without interval needs exact = true"
@@ -186,6 +202,7 @@ def _factors(cell: Cell, window: str) -> dict[str, str]:
         "optimizer": cell.optimizer and cell.optimizer.name,
         "data set": cell.dataset and cell.dataset.name,
         "window": window,
+        "gradient": cell.budget.get("gradient"),
         "quantizer": cell.quantizer and cell.quantizer.name,
         "seed": str(cell.seed),
     }
@@ -197,7 +214,8 @@ def _observation(record: Record, window: str, names: Iterable[str], hypothesis: 
     exact = dict.fromkeys(hypothesis.report, True) | dict.fromkeys(names, hypothesis.exact)
     figures = {name: record.estimate(measurement(window, name), bare) for name, bare in exact.items()}
     layers = {name: record.layers.get(measurement(window, name), ()) for name in names}
-    return Observation(_factors(record.cell, window), figures, layers)
+    left_out = {name: count for name in names if (count := record.left_out(measurement(window, name)))}
+    return Observation(_factors(record.cell, window), figures, layers, left_out)
 
 
 def _against_partners(

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_MEMORIES = (0.5, 0.75, 0.9, 0.97)
+# averages of about 2, 4, 8 and 16 steps
+_MEMORIES = (1 / 2, 3 / 4, 7 / 8, 15 / 16)
 _DRIFT = 0.1
 # relative: what float32 adds to a gradient in rounding is no drift
 _ROUNDING = 1e-6
@@ -59,12 +60,14 @@ def relative_increment(products: Tensor) -> Ratio:
 def last_step_gain(products: Tensor) -> Ratio:
     """sum |x_t+1|^2 / sum |x_t+1 - a_t x_t|^2; 10 log10 of it is the prediction gain in dB.
 
-    The coefficient is causal: a_t is the least-squares one of all steps before. For x_t+1 = rho x_t + noise the gain
-    approaches 1 / (1 - rho^2), for independent steps 1.
+    The coefficient is causal: a_t is the least-squares one of all steps before. The sums are over the second half of
+    the series, x_n/2 and after: coefficients that only few steps are behind would cost what one that has been learned
+    does not. For x_t+1 = rho x_t + noise the gain approaches 1 / (1 - rho^2), for independent steps 1.
 
     Reference: Jayant, Noll, Digital Coding of Waveforms, 1984, section 6.2.
     """
-    return Ratio(*_causal(products, torch.eye(len(products), dtype=torch.float64)))
+    last = torch.eye(len(products), dtype=torch.float64)
+    return _scored(*_causal(products, last, 1), len(products) // 2 - 2)
 
 
 def increment_gain(products: Tensor) -> Ratio:
@@ -75,25 +78,36 @@ def increment_gain(products: Tensor) -> Ratio:
 def average_gain(products: Tensor, memories: Sequence[float] = _MEMORIES) -> Ratio:
     """As :func:`last_step_gain`, from m_t = mean of x_0 ... x_t with weights memory^(t - s) in the place of x_t.
 
-    The memory at each step is the one whose errors up to then add up to the least.
+    A memory is one of 1 / (1 - memory) steps; tried are those that the first half of the series holds, the shortest
+    always. Coefficients are learned from the second quarter on, as averages of few steps want smaller ones. The memory
+    at each step is the one whose errors from there up to then add up to the least.
+
+    For x_t+1 = rho x_t + noise the gain approaches 1 / (1 - rho^2 (1 - memory^2) / (1 - memory^2 rho^2)).
     """
-    tried = [_causal(products, _averages(len(products), memory)) for memory in memories]
+    half = len(products) // 2
+    fitting = [memory for memory in memories if round(1 / (1 - memory)) <= half] or [min(memories)]
+    learned = max(1, half // 2)
+    tried = [_causal(products, _averages(len(products), memory), learned) for memory in fitting]
     errors = torch.stack([error for _, error in tried])
     before = errors.cumsum(1) - errors
     chosen = errors.gather(0, before.argmin(0, keepdim=True))[0]
-    return Ratio(tried[0][0], chosen)
+    return _scored(tried[0][0], chosen, half - learned - 1)
 
 
-def _causal(products: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Energies of x_t+1, and of what its prediction from ``weights[t] @ x`` leaves of it, t = 1, 2, ...
+def _scored(signal: Tensor, error: Tensor, burn_in: int) -> Ratio:
+    return Ratio(signal[max(burn_in, 0) :], error[max(burn_in, 0) :])
 
-    The first step has no coefficient: there is none before that it could be learned from.
+
+def _causal(products: Tensor, weights: Tensor, learned: int) -> tuple[Tensor, Tensor]:
+    """Energies of x_t+1, and of what its prediction from ``weights[t] @ x`` leaves of it, t = learned, learned + 1, ...
+
+    Coefficients are learned from x_learned on; that one has none: there is none before that it could be learned from.
     """
     moved = weights @ products
-    inner, energy = moved.diagonal(1), (moved * weights).sum(1)[:-1]
+    inner, energy = moved.diagonal(1)[learned - 1 :], (moved * weights).sum(1)[learned - 1 : -1]
     below = energy.cumsum(0)[:-1]
     factor = torch.where(below > 0, inner.cumsum(0)[:-1] / below, 0.0)
-    signal = products.diagonal()[2:]
+    signal = products.diagonal()[learned + 1 :]
     error = signal - 2 * factor * inner[1:] + factor.square() * energy[1:]
     return signal, error.clamp_min(0)
 

@@ -13,8 +13,10 @@ from .schema import derived_seed
 
 PLACES = {"early": 0.02, "middle": 0.5, "late": 0.95}
 LENGTH = 32
+_FEWEST_STEPS = 5
 _PAIRED_SHARE = 0.02
-_FEWEST_PAIRS = 5
+_STEPS_A_PAIR = 20
+_PAIRS, _FEWEST_PAIRS = 5, 2
 
 
 @final
@@ -36,17 +38,18 @@ class Window:
 def windows(steps: int, length: int = LENGTH, snapshots: int = 6) -> tuple[Window, ...]:
     """Early, middle and late: ``length`` steps each from 2, 50 and 95 % of the training on, as far as they fit.
 
-    2 % of all steps are paired, but 5 to ``length`` in every window.
+    2 % of all steps are paired, or 5 in every window where 2 % are fewer and 5 % as many; never more than 5 %, but 2
+    in every window at least: below 120 steps these are more than 5 %.
 
     Raises:
         InputError: fewer than 15 steps.
     """
-    if steps < _FEWEST_PAIRS * len(PLACES):
+    if steps < _FEWEST_STEPS * len(PLACES):
         raise InputError(
             f"a training of {steps} steps has no room for three windows of 5; raise epochs or lower batch_size"
         )
     length, stop, found = min(length, steps // len(PLACES)), steps, []
-    count = min(length, max(_FEWEST_PAIRS, round(_PAIRED_SHARE * steps / len(PLACES))))
+    count = min(length, _pairs(steps))
     for name, place in reversed(PLACES.items()):
         start = min(round(place * steps), stop - length)
         paired = tuple(start + i for i in _spread(length, count))
@@ -54,6 +57,12 @@ def windows(steps: int, length: int = LENGTH, snapshots: int = 6) -> tuple[Windo
         found.append(Window(name, start, start + length, paired, kept))
         stop = start
     return tuple(reversed(found))
+
+
+def _pairs(steps: int) -> int:
+    """Paired steps of a window."""
+    wanted = max(_PAIRS, round(_PAIRED_SHARE * steps / len(PLACES)))
+    return max(_FEWEST_PAIRS, min(wanted, steps // (_STEPS_A_PAIR * len(PLACES))))
 
 
 def _spread(length: int, count: int) -> list[int]:
@@ -76,10 +85,12 @@ def shares(sizes: Sequence[int], budget: int) -> list[int]:
 @final
 @dataclass(frozen=True)
 class Site:
-    """A layer's weight, and what of its gradient is kept.
+    """A layer's weight or output, and what of its gradient is kept.
 
     Attributes:
-        coordinates: places in the flattened weight, ascending: one drawn from each of as many equal stretches.
+        size: coordinates of the gradient.
+        coordinates: places in the flattened weight, ascending: one drawn from each of as many equal stretches. None of
+            an output, whose coordinates are other pictures at every step.
         rows: output channels of the matrix that is kept; columns: of what remains, flattened.
     """
 
@@ -92,6 +103,7 @@ class Site:
 
     @classmethod
     def of(cls, name: str, kind: LayerKind, weight: Tensor, sampled: int, kept: int, seed: int) -> "Site":
+        """``weight``, or a gradient of its shape: output channels by all that follows."""
         generator = torch.Generator().manual_seed(derived_seed("site", seed, name))
         height, width = weight.shape[0], weight[0].numel()
         rows = min(height, max(1, round(kept**0.5)))
@@ -114,7 +126,7 @@ class Site:
 
 def _stratified(count: int, of: int, generator: torch.Generator) -> Tensor:
     """``count`` of the numbers below ``of``, ascending: one from each of ``count`` stretches as equal as can be."""
-    ends = torch.arange(count + 1) * of // count
+    ends = torch.arange(count + 1) * of // max(count, 1)
     low, high = ends[:-1], ends[1:]
     offset = torch.rand(count, generator=generator, dtype=torch.float64) * (high - low)
     return low + offset.long()

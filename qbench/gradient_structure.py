@@ -15,6 +15,7 @@ from .gradient_coding import strata
 BLOCK = 2**16
 BLOCK_SIDE = 128
 _ITERATIONS = 20
+_HALVINGS = 8
 _FLOOR = 1e-4
 
 
@@ -98,23 +99,48 @@ def _dense(part: Floats) -> Floats:
 
 
 def variance_spread_db(part: Floats, generator: torch.Generator) -> float:
-    """How unlike the rows' variances are: 0 for identical rows, in dB. NaN below 2 live rows or 8 columns.
+    """10 log10 of the arithmetic over the geometric mean of the rows' variances, rows of zeros left out.
 
-    10 log10 of the arithmetic over the geometric mean of the rows' mean squares, rows of zeros left out, less the
-    same of a control: each column rotated by a random number of rows, so that no row stays together. Rows of k
-    Gaussian coordinates of one variance have a spread of 4.34 / k dB by chance, others more; the control takes it off.
+    0 for identical rows; NaN below 2 live rows or 8 columns. Mean squares of k coordinates differ by chance too: where
+    these are Gaussian, by ``4.34 (log(k/2) - digamma(k/2))`` dB on average, and by more where tails are longer or
+    columns unlike. That much is taken off: the spread of a control, in which each column is rotated by a random number
+    of rows, so that no row stays together. Rows of unlike variance would mix to longer tails than each of them has;
+    their log mean squares are first brought nearer to each other, by the one factor at which they spread as their
+    control does.
     """
-    live = part[part.any(1)]
-    if live.shape[0] < 2 or live.shape[1] < FEWEST:
+    squares = np.square(part[part.any(1)] / max(np.abs(part).max(initial=0.0), np.finfo(float).tiny))
+    squares = squares[squares.any(1)]
+    if squares.shape[0] < 2 or squares.shape[1] < FEWEST:
         return math.nan
-    live = live / np.abs(live).max()
-    offsets = torch.randint(len(live), (1, live.shape[1]), generator=generator).numpy()
-    rotated = (np.arange(len(live))[:, None] + offsets) % len(live)
-    return _spread_db(live) - _spread_db(np.take_along_axis(live, rotated, axis=0))
+    return _spread_db(squares.mean(1)) - _chance_db(squares, generator)
 
 
-def _spread_db(rows: Floats) -> float:
-    powers = np.mean(np.square(rows), axis=1)
+def _chance_db(squares: Floats, generator: torch.Generator) -> float:
+    """What mean squares of rows differ by where the rows' variances are one; each column is rotated up and down."""
+    powers, rows = squares.mean(1), np.arange(len(squares))[:, None]
+    logs = np.log(powers) - np.log(powers).mean()
+    offsets = torch.randint(len(squares), (1, squares.shape[1]), generator=generator).numpy()
+    rotations = [(rows + turn) % len(squares) for turn in (offsets, -offsets)]
+    rotated = [(np.take_along_axis(squares, places, axis=0), places) for places in rotations]
+
+    def spreads(kept: float) -> tuple[float, float]:
+        """Of the rows that keep this share of their differences, and of their controls."""
+        factors = np.exp((kept - 1) * logs)
+        controls = [_spread_db((x * factors[places]).mean(1)) for x, places in rotated]
+        return _spread_db(powers * factors), float(np.mean(controls))
+
+    own, control = spreads(1.0)
+    if own <= control:
+        return control
+    low, high = 0.0, 1.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        own, control = spreads(middle)
+        low, high = (low, middle) if own > control else (middle, high)
+    return (own + control) / 2
+
+
+def _spread_db(powers: Floats) -> float:
     powers = powers[powers > 0]
     return float(10 * np.log10(powers.mean()) - 10 * np.log10(powers).mean())
 

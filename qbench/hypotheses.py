@@ -102,6 +102,7 @@ class Hypothesis(Frozen):
         needs_failed: a hypothesis that the same cell must contradict besides.
         against: parameters of a quantizer; figures are differences to the cell that has them and is the same in all
             else.
+        budget: entries that a cell's budget must have.
         exact: figures have no interval, and their values are taken for exact.
         report: further figures that are shown and decide nothing.
     """
@@ -116,6 +117,7 @@ class Hypothesis(Frozen):
     fails: list[Region] = Field(default_factory=list)
     needs_failed: HypothesisId | None = None
     against: dict[str, Any] = Field(default_factory=dict)
+    budget: dict[str, Any] = Field(default_factory=dict)
     exact: bool = False
     report: list[Name] = Field(default_factory=list)
 
@@ -154,7 +156,8 @@ class Hypothesis(Frozen):
 
     def protocol(self) -> dict[str, Any]:
         """What a digest covers: everything that decides."""
-        return self.model_dump(mode="json", exclude={"claim", "report"})
+        unsaid = set() if self.budget else {"budget"}
+        return self.model_dump(mode="json", exclude={"claim", "report"} | unsaid)
 
     def support(self, estimates: Mapping[str, Estimate | None], needed: Support | None = None) -> Support:
         """What the figures of one cell say; ``needed`` is what they say of the hypothesis in ``needs_failed``."""
@@ -218,7 +221,7 @@ def _fault_of_need(one: Hypothesis, known: Mapping[str, Hypothesis]) -> str | No
         return f"which is not there; there are: {', '.join(known)}"
     if needed.needs_failed:
         return f"which needs {needed.needs_failed!r} to fail itself; one step is allowed"
-    for name in ("track", "where", "windows", "against"):
+    for name in ("track", "where", "budget", "windows", "against"):
         if getattr(needed, name) != getattr(one, name):
             return f"which is about other cells: give both the same {name}"
     return None

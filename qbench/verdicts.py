@@ -26,11 +26,15 @@ NO_COMPONENT = "seed"
 @final
 @dataclass(frozen=True)
 class Observation:
-    """One cell: what it is, by factor, its figures, and where known every layer's kind and figure."""
+    """One cell: what it is, by factor, its figures, and where known every layer's kind and figure.
+
+    ``left_out``: by figure, the number of layers that it is not defined for, and which it therefore says nothing of.
+    """
 
     factors: Mapping[str, str]
     figures: Mapping[str, Estimate | None]
     layers: Mapping[str, Sequence[tuple[str, float]]] = field(default_factory=dict)
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 @final
@@ -94,6 +98,11 @@ class Verdict:
     def of_figure(self, figure: str) -> Tally:
         """What the cells say of one figure's region."""
         return _of_figure(self.hypothesis, figure, self.judged)
+
+    def left_out(self, figure: str) -> tuple[int, int]:
+        """Layers that a figure is without, over all cells, and the number of these cells."""
+        counts = [one.observation.left_out.get(figure, 0) for one in self.judged]
+        return sum(counts), sum(map(bool, counts))
 
     def median(self, figure: str, factors: Mapping[str, str] | None = None) -> float | None:
         """A figure's median over the cells with these factors; None where there is none."""

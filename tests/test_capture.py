@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from qbench.capture import activations, gradients
+from qbench.capture import activations, gradients, output_gradients
 
 
 def network() -> nn.Sequential:
@@ -95,6 +95,50 @@ def test_an_embedding_that_shares_a_layers_weight_is_no_layer() -> None:
     found = activations(module, tokens)
     assert list(found) == ["head.weight"]
     assert torch.equal(found["head.weight"], module.embedding(tokens).detach())
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_gradients_of_outputs_are_a_row_for_every_channel(pictures: Tensor, inplace: bool) -> None:
+    """Of half the sum of squares of what follows a convolution, a place at a time; a ReLU in place changes nothing."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(1, 3, 3, bias=False), nn.ReLU(inplace=inplace))
+    before = torch.nn.functional.conv2d(pictures, module[0].weight).detach().movedim(1, 0).reshape(3, -1)
+    found = output_gradients(module, lambda: module(pictures).square().sum() / 2)
+    assert list(found) == ["0.weight"]
+    assert found["0.weight"].shape == (3, 7 * 2 * 2)
+    torch.testing.assert_close(found["0.weight"], before.clamp_min(0))
+    assert torch.equal(found["0.weight"] == 0, before <= 0)
+    assert not any(part._forward_hooks for part in module.modules())
+    assert module[0].weight.grad is None
+
+
+def test_outputs_of_every_use_and_of_no_use() -> None:
+    """y = w (w x): the loss's gradient is y for the second use and w' y for the first; features lie last, and what
+    the loss does not depend on has zeros."""
+
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.shared, self.unused, self.idle = (
+                nn.Linear(4, 4, bias=False),
+                nn.Linear(4, 4),
+                nn.Linear(4, 2),
+            )
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.idle(x)
+            return self.shared(self.shared(x))
+
+    torch.manual_seed(0)
+    module, x = Twice(), torch.randn(2, 5, 4)
+    found = output_gradients(module, lambda: module(x).square().sum() / 2)
+    second = module(x).detach()
+    first = second @ module.shared.weight.detach()
+    assert list(found) == ["shared.weight", "idle.weight"]
+    torch.testing.assert_close(
+        found["shared.weight"], torch.cat([first.reshape(10, 4).T, second.reshape(10, 4).T], 1)
+    )
+    assert torch.equal(found["idle.weight"], torch.zeros(2, 10))
 
 
 def test_the_gradient_of_a_linear_classifier_is_known(pictures: Tensor) -> None:

@@ -205,6 +205,69 @@ def test_the_kind_of_a_layer_is_a_factor_where_layers_are_known(
     }
 
 
+BUDGETS = """
+name = "budgets"
+version = 1
+[[grid]]
+track = "gradient-statistics"
+target = "gradient"
+model = ["mlp", "cnn"]
+dataset = "digits"
+optimizer = "sgd"
+[[grid]]
+track = "gradient-statistics"
+target = "gradient"
+model = "mlp"
+dataset = "digits"
+optimizer = "sgd"
+[grid.budget]
+gradient = "outputs"
+[[hypothesis]]
+id = "ALL"
+claim = "x is small"
+track = "gradient-statistics"
+windows = ["early", "late"]
+all = [{ figure = "x", at_most = 1.0 }]
+[[hypothesis]]
+id = "SOME"
+claim = "x of weights is small"
+track = "gradient-statistics"
+budget = { gradient = "weights" }
+windows = ["early", "late"]
+all = [{ figure = "x", at_most = 1.0 }]
+"""
+
+
+def test_a_hypothesis_may_be_about_the_cells_of_a_budget(
+    tmp_path: Path, catalog: plugins.Catalog, registry: Registry
+) -> None:
+    """Weights' x is .5, that of outputs 1.5: of all cells the gradient is what it depends on."""
+    mine = parse(tmp_path, BUDGETS)
+    outputs = windows(1.5, 1.5)
+    of_weights = {**windows(0.5, 0.5), "late.x.left_out": 2.0}
+
+    def measured(cell: Cell) -> Metrics:
+        return of_weights if cell.budget["gradient"] == "weights" else outputs
+
+    fill(registry, suite.expand(mine, catalog), measured)
+    whole, some = gather(mine, catalog, registry).verdicts()
+    assert (whole.outcome, whole.tally) == ("depends", Tally(4, 2, 0))
+    assert whole.largest_component == ("gradient", pytest.approx(1.0))
+    assert whole.by("gradient") == {"outputs": Tally(0, 2, 0), "weights": Tally(4, 0, 0)}
+    assert (some.outcome, some.tally) == ("holds", Tally(4, 0, 0))
+    # two layers in the late windows of mlp and cnn
+    assert some.left_out("x") == (4, 2)
+
+
+def test_a_budget_that_no_cell_has_is_named(
+    tmp_path: Path, catalog: plugins.Catalog, registry: Registry
+) -> None:
+    mine = parse(tmp_path, BUDGETS.replace('gradient = "weights"', 'gradient = "biases"'))
+    fill(registry, suite.expand(mine, catalog)[:1], lambda cell: windows(0.5, 0.5))
+    with pytest.raises(SuiteError, match="SOME: no cell of track .* has a budget of gradient=biases"):
+        gather(mine, catalog, registry).verdicts()
+
+
 def test_an_interval_the_wrong_way_round_names_result_and_figure(
     tmp_path: Path, catalog: plugins.Catalog, registry: Registry
 ) -> None:

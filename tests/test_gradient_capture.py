@@ -1,6 +1,5 @@
 """Capturing against trainings that are known step by step."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from qbench.errors import InputError
 from qbench.gradient_capture import Capture, exact_loss
 from qbench.gradient_dynamics import lipschitz
 from qbench.models.cnn import Cnn
+from qbench.models.mlp import Mlp
 from qbench.optimizers.adam import Adam
 from qbench.optimizers.sgd import Sgd
 from qbench.training import Training, Watch, mean_loss, train
@@ -65,11 +65,15 @@ def trained(model: Model, data: Examples, watch: Watch | None, optimizer: Any = 
 
 
 @pytest.mark.parametrize("model", [Noisy(), Cnn(width=4)], ids=["noisy", "cnn"])
-@pytest.mark.parametrize("loss", [exact_loss, mean_loss])
+@pytest.mark.parametrize(
+    "given",
+    [{"loss": exact_loss}, {"loss": mean_loss}, {"gradient": "outputs"}],
+    ids=["exact", "mean", "outputs"],
+)
 def test_a_watched_training_is_the_same_bit_for_bit(
-    model: Model, loss: Callable[..., Tensor], digits: Examples
+    model: Model, given: dict[str, Any], digits: Examples
 ) -> None:
-    plain, watched = trained(model, digits, None), trained(model, digits, Capture(loss=loss))
+    plain, watched = trained(model, digits, None), trained(model, digits, Capture(**given))
     assert all(torch.equal(a, b) for a, b in zip(plain, watched, strict=True))
 
 
@@ -128,9 +132,9 @@ def bowl_loss(module: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
     return distance @ module.hessian @ distance / 2
 
 
-def descend(bowl: Bowl, batches: Tensor, rate: float) -> tuple[Capture, list[Tensor]]:
+def descend(bowl: Bowl, batches: Tensor, rate: float, length: int = 32) -> tuple[Capture, list[Tensor]]:
     """Gradient descent with a capture; the weights before each step and at the end."""
-    capture, weight, path = Capture(loss=bowl_loss), bowl.layer.weight, []
+    capture, weight, path = Capture(loss=bowl_loss, length=length), bowl.layer.weight, []
     capture.begin(bowl, len(batches))
     for batch in batches:
         path.append(weight.detach()[0].clone())
@@ -173,17 +177,17 @@ def test_along_the_top_eigenvector_the_ratio_is_the_largest_eigenvalue() -> None
     hessian = torch.diag(torch.tensor([5.0, 1.0, 0.25]))
     capture, _ = descend(Bowl(hessian, torch.tensor([3.0, 0, 0])), torch.zeros(30, 3), 0.01)
     pairs = [pair for record in capture.records for pair in record.pairs]
-    assert len(pairs) == 15
+    assert len(pairs) == 6
     for pair in pairs:
         assert float(lipschitz(pair.drift, pair.update, pair.gradient)) == pytest.approx(5, rel=1e-4)
         assert pair.noise is None or float(pair.noise) == 0
 
 
 def test_the_last_step_has_no_batch_after_it() -> None:
-    capture, _ = descend(Bowl(torch.eye(2), torch.ones(2)), torch.zeros(15, 2), 0.1)
+    capture, _ = descend(Bowl(torch.eye(2), torch.ones(2)), torch.zeros(15, 2), 0.1, length=2)
     pairs = [pair for record in capture.records for pair in record.pairs]
-    assert [pair.step for pair in pairs] == list(range(15))
-    assert [pair.noise is None for pair in pairs] == [False] * 14 + [True]
+    assert [pair.step for pair in pairs] == [0, 1, 8, 9, 13, 14]
+    assert [pair.noise is None for pair in pairs] == [False] * 5 + [True]
 
 
 def test_memory_stays_within_the_bound(digits: Examples) -> None:
@@ -193,6 +197,75 @@ def test_memory_stays_within_the_bound(digits: Examples) -> None:
     kept = sum(record.nbytes for record in capture.records)
     assert 0 < kept <= 3 * 4 * 2 * (8 * 500 + 2 * 900)
     assert all(len(record.gradients) == len(record.updates) == 8 for record in capture.records)
+
+
+class Seen(Watch):
+    """Notes batches and weights before each step beside another watch."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+        self.steps: list[tuple[Tensor, Tensor, list[Tensor]]] = []
+
+    def begin(self, module: nn.Module, steps: int) -> None:
+        self.module = module
+        self.watch.begin(module, steps)
+
+    def before(self, inputs: Tensor, labels: Tensor) -> None:
+        self.steps.append((inputs.clone(), labels, [p.detach().double() for p in self.module.parameters()]))
+        self.watch.before(inputs, labels)
+
+    def after(self) -> None:
+        self.watch.after()
+
+
+def gradients_by_hand(
+    inputs: Tensor, labels: Tensor, weights: list[Tensor], module: nn.Module
+) -> tuple[Tensor, Tensor]:
+    """Of logits (softmax - one hot) / n, of what a ReLU takes W' times that where it is positive: [units, pictures]."""
+    first, bias, second, other = weights
+    x = ((inputs.double() - module.mean.double()) / module.std.double()).flatten(1)
+    hidden = x @ first.T + bias
+    logits = hidden.clamp_min(0) @ second.T + other
+    delta = (logits.softmax(1) - nn.functional.one_hot(labels, 10)) / len(labels)
+    return ((delta @ second) * (hidden > 0)).T, delta.T
+
+
+def test_gradients_of_outputs_are_those_by_hand(digits: Examples) -> None:
+    """Row after row a unit, column after column a picture; where a ReLU is off exactly 0; drift on the same batch."""
+    capture = Capture(gradient="outputs", matrices=2**18)
+    seen = Seen(capture)
+    trained(Mlp(width=24, depth=1), digits, seen)
+    assert [(s.name, s.size) for s in capture.sites] == [
+        ("network.1.output", 24 * 32),
+        ("network.3.output", 10 * 32),
+    ]
+    assert all(not r.gradients and not r.updates for r in capture.records)
+    for record in capture.records:
+        pairs = {pair.step: pair for pair in record.pairs}
+        for snapshot in record.snapshots:
+            inputs, labels, weights = seen.steps[snapshot.step]
+            known = gradients_by_hand(inputs, labels, weights, seen.module)
+            for found, g in zip(snapshot.gradients, known, strict=True):
+                torch.testing.assert_close(found.double(), g, rtol=1e-3, atol=1e-7)
+            off = known[0] == 0
+            assert 0.2 < float(off.double().mean()) < 0.8
+            assert torch.equal(snapshot.gradients[0] == 0, off)
+            assert snapshot.updates == []
+            pair = pairs[snapshot.step]
+            after = gradients_by_hand(inputs, labels, seen.steps[snapshot.step + 1][2], seen.module)
+            drift = [float((a - b).square().sum()) for a, b in zip(after, known, strict=True)]
+            assert pair.gradient.tolist() == pytest.approx([float(g.square().sum()) for g in known], rel=1e-3)
+            assert pair.drift.tolist() == pytest.approx(drift, rel=2e-2)
+            assert (pair.update, pair.noise, pair.increment) == (None, None, None)
+
+
+def test_memory_of_outputs_stays_within_the_bound(digits: Examples) -> None:
+    capture = Capture(gradient="outputs", matrices=900, snapshots=2)
+    trained(Cnn(width=16), digits, capture, Sgd())
+    assert [site.kind for site in capture.sites] == ["conv"] * 4 + ["linear"]
+    assert [site.size for site in capture.sites] == [16 * 32 * 64] * 2 + [32 * 32 * 16] * 2 + [10 * 32]
+    kept = sum(record.nbytes for record in capture.records)
+    assert 0 < kept <= 3 * 4 * 2 * 900
 
 
 def test_a_network_without_layers_is_refused() -> None:

@@ -17,14 +17,28 @@ def test_windows_are_apart_and_early_middle_late(steps: int) -> None:
         assert [w.start for w in (early, middle, late)] == [round(p * steps) for p in (0.02, 0.5, 0.95)]
 
 
-@pytest.mark.parametrize("steps", [15, 120, 300, 1265, 6330, 100_000])
-def test_few_steps_are_evaluated_again(steps: int) -> None:
-    """At most 5 % of them where 5 % are 15, else five in each window."""
+@pytest.mark.parametrize(
+    ("steps", "pairs"),
+    [
+        (15, 2),
+        (80, 2),
+        (119, 2),
+        (120, 2),
+        (179, 2),
+        (180, 3),
+        (240, 4),
+        (300, 5),
+        (749, 5),
+        (1265, 8),
+        (100_000, 32),
+    ],
+)
+def test_few_steps_are_evaluated_again(steps: int, pairs: int) -> None:
+    """2 % of them, or 5 in each window where these are at most 5 %, else as many as 5 % are; two at the least."""
     found = windows(steps)
-    paired = [step for window in found for step in window.paired]
-    assert len(paired) <= max(15, 0.05 * steps)
+    assert [len(set(window.paired)) for window in found] == [pairs] * 3
+    assert 3 * pairs <= 0.05 * steps or (pairs == 2 and steps < 120)
     for window in found:
-        assert len(set(window.paired)) == len(window.paired) >= 5
         assert all(window.start <= step < window.stop for step in window.paired)
         assert set(window.snapshots) <= set(window.paired)
         assert len(window.snapshots) == min(6, len(window.paired))

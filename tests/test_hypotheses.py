@@ -196,6 +196,8 @@ def test_suite_gradients_states_the_claims_of_the_notes() -> None:
     assert by_id["G2"].needs_failed == "G1"
     assert by_id["L1"].against == {"lattice": "Z"}
     assert [one.id for one in stated if one.exact] == ["L1"]
+    narrowed = {one.id: one.budget for one in stated if one.budget}
+    assert narrowed == {name: {"gradient": "weights"} for name in ("G7a", "G8", "W1", "W2")}
     for one in stated:
         in_windows = one.id.startswith("G") and one.id != "G7a"
         assert one.windows == (["early", "middle", "late"] if in_windows else [])
@@ -214,6 +216,21 @@ def test_suite_gradients_covers_architectures_optimizers_and_data_sets() -> None
     optimizers = ("sgd", "momentum", "rmsprop", "adagrad", "adam", "adamw")
     data = ("digits", "mnist", "fashion-mnist", "cifar10")
     assert covered == {(m, o, d) for m in models for o in optimizers for d in data}
+
+
+def test_suite_gradients_looks_at_outputs_too() -> None:
+    planned = suite.expand(suite.parse(GRADIENTS), plugins.load(["all"]))
+    cells = [one.cell for one in planned if one.cell.budget.get("gradient") == "outputs"]
+    assert [(c.model and c.model.name, str(c.dataset)) for c in cells] == [
+        ("mlp", "digits"),
+        ("cnn", "digits"),
+    ]
+
+
+def test_a_budget_is_part_of_the_protocol_where_one_is_named() -> None:
+    bare, narrow = hypothesis(), hypothesis(budget={"gradient": "weights"})
+    assert "budget" not in bare.protocol()
+    assert narrow.protocol() == {**bare.protocol(), "budget": {"gradient": "weights"}}
 
 
 def name(spec: str) -> str:

@@ -66,7 +66,12 @@ def line(evidence: Evidence, verdict: Verdict) -> dict[str, Any]:
         **asdict(verdict.tally),
         "deciding": verdict.deciding,
         "figures": {
-            name: {"median": verdict.median(name), **asdict(verdict.of_figure(name))} for name in figures
+            name: {
+                "median": verdict.median(name),
+                **asdict(verdict.of_figure(name)),
+                "layers_left_out": verdict.left_out(name)[0],
+            }
+            for name in figures
         },
         "components": dict(verdict.components),
         "by": {name: _plain(verdict, name) for name in (*GROUPED, "data set", "window")},

@@ -55,14 +55,18 @@ def fit_charts(record: Record, layers: Layers, seed: int) -> tuple[dict[str, Mea
     ``<window>.fit.<family>.<...>`` are parameter-weighted medians over layers, with the layers' values as samples: the
     parameters, ``ks`` and ``ad`` (A^2 / n, the size of the effect), and ``bic_excess``, how far above the best family's
     the BIC is, per coordinate, in nats. The fact is the family that is best for the largest share of parameters.
+    Layers with nothing to fit are left out: ``<window>.fit.left_out`` is their number, where there are any.
     """
     middle = record.snapshots[len(record.snapshots) // 2]
     pairs = zip(layers.among(middle.gradients), layers.weights.tolist(), strict=True)
     fits = [(fit, weight) for g, weight in pairs if (fit := _fitted(g)) is not None]
-    if not fits:
-        return {}, {}
-    weights = torch.tensor([weight for _, weight in fits], dtype=torch.float64)
     found: dict[str, Measurement] = {}
+    if missing := len(layers.sites) - len(fits):
+        left_out = Measurement(value=missing, unit="1", n=len(layers.sites))
+        found[f"{record.window.name}.fit.left_out"] = left_out
+    if not fits:
+        return found, {}
+    weights = torch.tensor([weight for _, weight in fits], dtype=torch.float64)
     for family in FAMILIES:
         rows = [_fit_row(fit, family) for fit, _ in fits]
         for name in rows[0]:
@@ -127,18 +131,20 @@ def coding_charts(record: Record, layers: Layers, seed: int) -> dict[str, Measur
 def increment_charts(pairs: Sequence[Pair]) -> dict[str, Measurement]:
     """Of the whole network at every paired step of the training: |dg| / |g|, |noise| / |g|, |dw|, |dg| / |dw|.
 
-    Samples of ``increments.step`` are the steps; what is unknown there is left out together with its step.
+    Of outputs the first alone. Samples of ``increments.step`` are the steps; what is unknown there is left out together
+    with its step.
     """
-    rows = []
-    for pair in pairs:
-        g, w, d = (float(x.sum()) for x in (pair.gradient, pair.update, pair.drift))
-        e = math.nan if pair.noise is None else float(pair.noise.sum())
-        ratio = float(lipschitz(*(torch.tensor(x, dtype=torch.float64) for x in (d, w, g))))
-        if g > 0:
-            rows.append((pair.step, math.sqrt(d / g), math.sqrt(e / g), math.sqrt(w), ratio))
-    kept = [row for row in rows if np.isfinite(row).all()]
-    if not kept:
-        return {}
-    names = ("step", "drift", "noise", "update", "lipschitz")
-    columns = zip(names, zip(*kept, strict=True), strict=True)
-    return {f"increments.{name}": Measurement.mean([*map(float, column)], "1") for name, column in columns}
+    rows = [_increments(pair) for pair in pairs if float(pair.gradient.sum()) > 0]
+    kept = [row for row in rows if np.isfinite([*row.values()]).all()]
+    names = kept[0] if kept else ()
+    return {f"increments.{name}": Measurement.mean([row[name] for row in kept], "1") for name in names}
+
+
+def _increments(pair: Pair) -> dict[str, float]:
+    g, d = float(pair.gradient.sum()), float(pair.drift.sum())
+    found = {"step": float(pair.step), "drift": math.sqrt(d / g)}
+    if pair.update is None:
+        return found
+    w, e = float(pair.update.sum()), math.nan if pair.noise is None else float(pair.noise.sum())
+    ratio = float(lipschitz(*(torch.tensor(x, dtype=torch.float64) for x in (d, w, g))))
+    return {**found, "noise": math.sqrt(e / g), "update": math.sqrt(w), "lipschitz": ratio}

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from ..components import Parameters, Track
 from ..errors import SuiteError
-from ..gradient_capture import Capture, Loss, Record, exact_loss
+from ..gradient_capture import Capture, Gradient, Loss, Record, exact_loss
 from ..schema import Cell, Fact, Measurement, Outcome, Recipe
 from ..training import Trained, Training, mean_loss, train
 from ..workbench import Workbench
@@ -26,6 +26,10 @@ class GradientStatisticsParameters(Parameters):
     """The budget: the training that is watched, and how closely."""
 
     training: Training = Field(Training(), description="recipe of the training")
+    gradient: Gradient = Field(
+        "weights",
+        description="what it is the gradient for: each layer's weight, or its output before any activation",
+    )
     precision: Literal["float32", "training"] = Field(
         "float32",
         description="of the gradients that statistics are of: float32, evaluated again, or as they were trained with",
@@ -47,7 +51,8 @@ class GradientStatistics(Track):
     """A training is watched in three windows, early, middle and late (:class:`qbench.gradient_capture.Capture`).
 
     ``<window>.<figure>`` is the parameter-weighted median over layers of at least 4096 coordinates, its samples are
-    the layers' values; ``.low`` and ``.high`` are the ends of its 95 % interval by a block bootstrap over steps.
+    the layers' values; ``.low`` and ``.high`` are the ends of its 95 % interval by a block bootstrap over steps,
+    ``.left_out`` is the number of layers for which the figure is not defined, where there are any.
 
     - :data:`qbench.gradient_figures.FIGURES` of weight gradients, as ``<window>.update.<figure>`` of the optimizer's
       updates; of all layers thrown together ``<window>.pooled.<figure>``.
@@ -62,11 +67,17 @@ class GradientStatistics(Track):
     precision=float32: gradients of bfloat16 lie on a grid of 8 bits, and a network that rounds its weights to it does
     not notice small updates; distributions and drift are therefore of gradients evaluated again in float32 at the
     same weights, batch and random numbers. What is followed from step to step is as the optimizer got it.
+
+    gradient=outputs: of the mean loss for what each layer gives away on the batch of a paired step. Rows are output
+    channels, as those of a weight are, columns pictures and positions; a layer's size, which decides and weighs, is the
+    coordinates of its output. Figures of distribution, coding and drift are as above. There are no updates, nothing is
+    followed from step to step, where a coordinate is another picture each time, nor set against the change of weights,
+    and figures of the weights are left to cells of gradient=weights.
     """
 
     name = "gradient-statistics"
     reference = "Jayant, Noll, Digital Coding of Waveforms, 1984, chapters 4 and 6"
-    version = 1
+    version = 2
     targets = ("gradient",)
     extensible = False
     Parameters = GradientStatisticsParameters
@@ -103,17 +114,16 @@ class GradientStatistics(Track):
         )
         layers = Layers.of(capture.sites, self.parameters.layers)
         found, facts = self._windows(capture, layers, cell.seed, bench)
+        if self.parameters.gradient == "weights":
+            found |= weight_figures(trained.module, data, self.parameters.pictures)
         return Outcome(
-            measurements={
-                **found,
-                **weight_figures(trained.module, data, self.parameters.pictures),
-                **_training(trained, data.test_labels.numel()),
-            },
+            measurements={**found, **_training(trained, data.test_labels.numel())},
             facts={**facts, **self._facts(capture, layers, trained)},
         )
 
     def _capture(self, seed: int) -> Capture:
         return Capture(
+            gradient=self.parameters.gradient,
             loss=_LOSSES[self.parameters.precision],
             length=self.parameters.length,
             snapshots=self.parameters.snapshots,
@@ -127,7 +137,7 @@ class GradientStatistics(Track):
         """Of every window that training went through; it may have ended before the last."""
         found: dict[str, Measurement] = {}
         facts: dict[str, Fact] = {}
-        complete = [r for r in capture.records if len(r.updates) == r.window.stop - r.window.start]
+        complete = [r for r in capture.records if capture.steps >= r.window.stop]
         for record in complete:
             bench.note(f"figures of the {record.window.name} window")
             fits, best = fit_charts(record, layers, seed)
@@ -144,7 +154,7 @@ class GradientStatistics(Track):
         pairs = sum(len(record.pairs) for record in capture.records)
         of_training = metrics["precision"]
         return {
-            "gradient": "weights",
+            "gradient": self.parameters.gradient,
             "precision": "float32" if self.parameters.precision == "float32" else of_training,
             "training_precision": of_training,
             "steps": capture.steps,

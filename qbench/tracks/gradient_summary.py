@@ -72,21 +72,24 @@ def measured(name: str, figure: Figure, weights: Tensor, unit: str, seed: int) -
     """The weighted median over layers, and the ends of its 95 % interval as ``name.low`` and ``name.high``.
 
     The interval holds the middle 95 % of 400 circular block bootstraps over steps, blocks of round(sqrt(steps)).
-    Samples are the layers' values. Nothing where no layer has a finite one.
+    Samples are the layers' values. Layers that have no finite one are left out: ``name.left_out`` is their number, of n
+    layers, where there are any, and all there is where every layer is left out.
 
     Reference: Politis & Romano 1992, "A circular block-resampling procedure for stationary data".
     """
     if not figure.steps:
         return {}
     values = figure.of_layers()
+    missing = int((~values.isfinite()).sum())
+    found = {f"{name}.left_out": Measurement(value=missing, unit="1", n=len(values))} if missing else {}
+    if missing == len(values):
+        return found
     value = float(weighted_median(values[:, None], weights)[0])
-    if not math.isfinite(value):
-        return {}
     steps = resampled_steps(figure.steps, DRAWS, derived_seed("bootstrap", seed))
     draws = weighted_median(figure.of_layers(steps), weights)
     draws = draws[draws.isfinite()]
-    samples = values.tolist() if bool(values.isfinite().all()) else []
-    found = {name: Measurement(value=value, unit=unit, samples=samples, n=figure.steps)}
+    samples = [] if missing else values.tolist()
+    found[name] = Measurement(value=value, unit=unit, samples=samples, n=figure.steps)
     if len(draws) > DRAWS / 2:
         for end, share in zip(("low", "high"), _TAILS, strict=True):
             bound = float(torch.quantile(draws, share))

@@ -65,18 +65,29 @@ class Layers:
 
 
 def window_figures(capture: Capture, record: Record, layers: Layers, seed: int) -> dict[str, Measurement]:
-    """All figures of a window that has been trained through; a name starts with the window's."""
+    """All figures of a window that has been trained through; a name starts with the window's.
+
+    What follows a coordinate from step to step is of weights alone: that of an output is another picture each time.
+    """
+    name, snapshots = record.window.name, record.snapshots
+    return {
+        **_marginals(name, [layers.among(one.gradients) for one in snapshots], layers, seed),
+        **_pooled(name, [one.gradients for one in snapshots], capture.sites, seed),
+        **pair_figures(name, record.pairs, layers, seed, (record.window.start + record.window.stop) / 2),
+        **(_followed(capture, record, layers, seed) if capture.gradient == "weights" else {}),
+    }
+
+
+def _followed(capture: Capture, record: Record, layers: Layers, seed: int) -> dict[str, Measurement]:
+    """How weights' gradients and updates move, and what updates are."""
     name, snapshots = record.window.name, record.snapshots
     gradients, updates = (list(map(gram, capture.series(x))) for x in (record.gradients, record.updates))
     few = [snapshots[i] for i in spread(len(snapshots), 2)]
     return {
-        **_marginals(name, [layers.among(one.gradients) for one in snapshots], layers, seed),
         **_marginals(f"{name}.update", [layers.among(one.updates) for one in few], layers, seed),
-        **_pooled(name, [one.gradients for one in snapshots], capture.sites, seed),
         **_dynamics(name, layers.among(gradients), layers.weights, seed),
         **_dynamics(f"{name}.update", layers.among(updates), layers.weights, seed),
         **_dynamics(f"{name}.network", [_network(gradients, capture.sites)], _ONE, seed),
-        **pair_figures(name, record.pairs, layers, seed, (record.window.start + record.window.stop) / 2),
     }
 
 
@@ -145,36 +156,46 @@ def pair_figures(
 ) -> dict[str, Measurement]:
     """Of batches that were evaluated before and after an update: by layer, and of the network as one.
 
-    - ``drift_kept``: share of steps with |dg| <= .1 |g|; ``lipschitz_kept``: of the |dg| / |dw| of steps
-      from ``half`` on, those that the largest before bounds.
-    - ``relative_drift`` = |dg| / |g|, ``lipschitz`` = |dg| / |dw|, ``relative_noise`` = |noise| / |g|, roots of sums of
-      squares over steps; ``noise_share`` = |noise|^2 / (|noise|^2 + |drift|^2).
+    - ``drift_kept``: share of steps with |dg| <= .1 |g|; ``relative_drift`` = |dg| / |g|.
+    - Of weights besides ``lipschitz_kept``: of the |dg| / |dw| of steps from ``half`` on, those that the largest before
+      bounds; ``lipschitz`` = |dg| / |dw|, ``relative_noise`` = |noise| / |g|;
+      ``noise_share`` = |noise|^2 / (|noise|^2 + |drift|^2).
+
+    Quotients of norms are roots of sums of squares over steps.
     """
     if not pairs:
         return {}
-    last = len(pairs) if pairs[-1].noise is not None else len(pairs) - 1
-    gradient, update, drift = (
-        _stacked([getattr(p, x) for p in pairs]) for x in ("gradient", "update", "drift")
-    )
-    noise = _stacked([p.noise for p in pairs[:last] if p.noise is not None])
-    first = sum(pair.step < half for pair in pairs)
     result: dict[str, Measurement] = {}
     for scope, rows, weights in (("", layers.numbers, layers.weights), (".network", None, _ONE)):
-        g, w, d, e = (_scope(x, rows) for x in (gradient, update, drift, noise))
-        ratios = lipschitz(d, w, g)
+        g, d = (_scope(_stacked([getattr(p, x) for p in pairs]), rows) for x in ("gradient", "drift"))
         found = {
             "drift_kept": Figure.of_ratios([drift_kept(*row) for row in zip(d, g, strict=True)]),
-            "lipschitz_kept": Figure.of_ratios([lipschitz_kept(row, first) for row in ratios]),
             "relative_drift": Figure(d, g, root),
-            "lipschitz": Figure(
-                torch.where(ratios.isnan(), 0.0, d), torch.where(ratios.isnan(), 0.0, w), root
-            ),
-            "relative_noise": Figure(e, g[:, :last], root),
-            "noise_share": Figure(e, e + d[:, :last]),
+            **_against_updates(pairs, rows, g, d, sum(pair.step < half for pair in pairs)),
         }
         for name, figure in found.items():
             result |= measured(f"{prefix}{scope}.{name}", figure, weights, unit_of(name), seed)
     return result
+
+
+def _against_updates(
+    pairs: Sequence[Pair], rows: list[int] | None, g: Tensor, d: Tensor, first: int
+) -> dict[str, Figure]:
+    """What is of weights alone."""
+    updates = [pair.update for pair in pairs if pair.update is not None]
+    if not updates:
+        return {}
+    noises = [pair.noise for pair in pairs if pair.noise is not None]
+    w = _scope(_stacked(updates), rows)
+    e = _scope(_stacked(noises), rows) if noises else g[:, :0]
+    ratios = lipschitz(d, w, g)
+    moved = ~ratios.isnan()
+    return {
+        "lipschitz_kept": Figure.of_ratios([lipschitz_kept(row, first) for row in ratios]),
+        "lipschitz": Figure(d * moved, w * moved, root),
+        "relative_noise": Figure(e, g[:, : len(noises)], root),
+        "noise_share": Figure(e, e + d[:, : len(noises)]),
+    }
 
 
 def _scope(squares: Tensor, rows: list[int] | None) -> Tensor:

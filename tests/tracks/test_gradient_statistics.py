@@ -44,7 +44,7 @@ def ran(
     )
     cell = Cell(
         track="gradient-statistics",
-        track_version=1,
+        track_version=2,
         target="gradient",
         quantizer=Spec.parse(quantizer) if quantizer else None,
         model=Spec.parse(model),
@@ -114,11 +114,12 @@ def test_facts_say_what_was_looked_at(bench: Any, outcome: Outcome) -> None:
     facts = outcome.facts
     assert facts["gradient"] == "weights"
     assert facts["precision"] == "float32"
-    assert facts["paired_steps"] == 15
+    assert facts["paired_steps"] == 6
+    assert facts["paired_share"] == 6 / 80
     assert facts["early.steps"] == "2-9"
     snapshots, paired = (set(str(facts[f"late.{name}"]).split()) for name in ("snapshots", "paired"))
     assert snapshots <= paired
-    assert (len(snapshots), len(paired)) == (2, 5)
+    assert (len(snapshots), len(paired)) == (2, 2)
     other = ran(bench, "cnn(width=4)", precision="training", codes=True)
     assert "late.code.kmeans.gap_db" in other.measurements
     assert "late.code.kmeans.gap_db" not in outcome.measurements
@@ -138,6 +139,42 @@ def test_a_training_that_ends_early_has_fewer_windows(bench: Any) -> None:
     assert "run.lipschitz" not in found.measurements
 
 
+def test_gradients_of_outputs(bench: Any, outcome: Outcome) -> None:
+    """Figures of distribution, coding and drift as of weights; nothing that follows a coordinate or a weight."""
+    found = ran(bench, "mlp(width=64,depth=2)", gradient="outputs")
+    assert found.facts["gradient"] == "outputs"
+    assert found.facts["layers"] == "network.1.output:linear:4096 network.3.output:linear:4096"
+    assert (found.facts["coordinates"], found.facts["layers_of_network"]) == (0, 3)
+    for name in (*FIGURES, "drift_kept", "relative_drift", "network.drift_kept", "pooled.shape"):
+        for window in ("early", "middle", "late"):
+            assert math.isfinite(value(found, f"{window}.{name}"))
+    # a unit's ReLU is off for about half of the pictures, and lets nothing through
+    assert 0.2 < value(found, "early.zero_share") < 0.8
+    assert "late.density.network.1.output" in found.measurements
+    assert len(found.measurements["increments.drift"].samples) == 6
+    absent = (
+        "update",
+        "weights.",
+        "cosine",
+        "autocorrelation",
+        "gain_last",
+        "gain_average",
+        "lipschitz",
+        "noise",
+    )
+    assert not [name for name in found.measurements for word in absent if word in name]
+    for name in ("training_loss", "accuracy"):
+        assert found.measurements[name] == outcome.measurements[name]
+
+
+def test_a_convolution_has_a_row_for_every_channel(bench: Any) -> None:
+    found = ran(bench, "cnn(width=4)", gradient="outputs")
+    assert found.facts["layers"] == (
+        "network.0.output:conv:16384 network.3.output:conv:16384 network.7.output:conv:8192 network.10.output:conv:8192"
+    )
+    assert value(found, "late.dead_rows") == 0
+
+
 def test_what_does_not_fit_is_refused(bench: Any) -> None:
     with pytest.raises(SuiteError, match="has no quantizer, and its grid names uniform"):
         ran(bench, "mlp", quantizer="uniform(bits=4)")
@@ -147,7 +184,7 @@ def test_what_does_not_fit_is_refused(bench: Any) -> None:
 
 def test_estimates_follow_the_training(bench: Any) -> None:
     track = GradientStatistics()
-    spec = {"track": "gradient-statistics", "track_version": 1, "target": "gradient"}
+    spec = {"track": "gradient-statistics", "track_version": 2, "target": "gradient"}
     small, large, deep = (
         track.estimate(Cell(**spec, model=Spec(name=model), dataset=Spec(name=dataset)))
         for model, dataset in (("mlp", "digits"), ("mlp", "fashion-mnist"), ("resnet18", "fashion-mnist"))
@@ -305,6 +342,9 @@ def test_dead_layers_are_left_out() -> None:
     found = window_figures(capture, record, layers, seed=0)
     assert value(found, "middle.zero_share") == 1
     assert "middle.shape" not in found
-    assert fit_charts(record, layers, seed=0) == ({}, {})
+    assert found["middle.shape.left_out"] == Measurement(value=1, unit="1", n=1)
+    assert "middle.zero_share.left_out" not in found
+    fits, best = fit_charts(record, layers, seed=0)
+    assert ([*fits], value(fits, "middle.fit.left_out"), best) == (["middle.fit.left_out"], 1, {})
     assert coding_charts(record, layers, seed=0) == {}
     assert density_charts(record, layers)["middle.density.layer"].value == 1

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from qbench.gradient_dynamics import Ratio
+from qbench.schema import Measurement
 from qbench.tracks.gradient_summary import Figure, decibel, measured, resampled_steps, weighted_median
 
 ONE = torch.ones(1, dtype=torch.float64)
@@ -53,8 +54,19 @@ def test_value_interval_and_samples() -> None:
     assert found["early.x"].samples == [1, 2, 7]
     assert {m.unit for m in found.values()} == {"dB"}
     assert found["early.x"].n == 2
-    assert measured("x", Figure.of_values(torch.full((2, 3), math.nan)), torch.ones(2), "1", seed=0) == {}
     assert measured("x", Figure.of_values(torch.zeros(2, 0)), torch.ones(2), "1", seed=0) == {}
+
+
+def test_layers_without_a_figure_are_counted() -> None:
+    """The median is of the two others, of 1 and 3 parameters; where no layer has a figure their number is all."""
+    values = torch.tensor([[1.0, 1.0], [2.0, 2.0], [math.nan, math.nan]])
+    found = measured("late.x", Figure.of_values(values), torch.tensor([1.0, 3.0, 100.0]), "dB", seed=0)
+    assert found["late.x.left_out"] == Measurement(value=1, unit="1", n=3)
+    assert (found["late.x"].value, found["late.x"].samples) == (2, [])
+    none = measured("x", Figure.of_values(torch.full((2, 3), math.nan)), torch.ones(2), "1", seed=0)
+    assert none == {"x.left_out": Measurement(value=2, unit="1", n=2)}
+    some = measured("x", Figure.of_values(torch.tensor([[math.nan, 5.0]])), ONE, "1", seed=0)
+    assert "x.left_out" not in some
 
 
 def coverage(correlation: float) -> float:
