@@ -163,3 +163,29 @@ def m003_views_of_training(connection: DuckDBPyConnection) -> None:
         LEFT JOIN measurements AS high ON high.result_id = l.result_id AND high.name = f.name || '.high'
         WHERE l.track = 'gradient-statistics' AND l.status = 'ok'
     """)
+
+
+@migration
+def m004_trust(connection: DuckDBPyConnection) -> None:
+    connection.execute("""
+        CREATE TABLE imports (
+            result_id VARCHAR PRIMARY KEY, source VARCHAR NOT NULL, imported TIMESTAMP NOT NULL
+        );
+        CREATE TABLE reproductions (
+            result_id VARCHAR NOT NULL, again_id VARCHAR NOT NULL, environment_id VARCHAR NOT NULL,
+            started TIMESTAMP NOT NULL, holds BOOLEAN, independent BOOLEAN NOT NULL, details JSON NOT NULL,
+            PRIMARY KEY (result_id, again_id)
+        );
+        CREATE VIEW trust AS
+        SELECT r.result_id, CASE WHEN p.count > 0 THEN 'reproduced' ELSE 'self-reported' END AS trust,
+               coalesce(p.count, 0) AS reproductions
+        FROM results AS r LEFT JOIN (
+            SELECT named.result_id, count(*) AS count
+            FROM (
+                SELECT result_id, again_id FROM reproductions WHERE holds AND independent
+                UNION ALL
+                SELECT again_id, result_id FROM reproductions WHERE holds AND independent
+            ) AS named
+            GROUP BY named.result_id
+        ) AS p ON p.result_id = r.result_id;
+    """)

@@ -17,7 +17,7 @@ from .plugins import Catalog
 from .registry import Key, Registry
 from .schema import Cell, Recipe, Spec, digest
 from .selection import COMPONENTS, Selection
-from .suite import Suite
+from .suite import Planned, Suite
 
 State = Literal["run", "reused", "failed", "unavailable", "pending"]
 BASELINE_SECONDS = 5.0
@@ -134,22 +134,31 @@ def make(options: Options) -> Plan:
     """
     catalog = plugins.load(options.disabled) if options.disabled else plugins.catalog()
     chosen = suite.load(options.suite, catalog)
-    device_kind = resolve_device(options.device)
     planned = suite.expand(chosen, catalog, options.quantizers)
     parameters = {name for p in planned if p.cell.quantizer for name in p.cell.quantizer.parameters}
     selection = Selection.parse(options.select, parameters)
     _require_known(selection, catalog)
     chosen_cells = [p for p in planned if selection.matches(flat(p.cell))]
-    specs = {spec for p in chosen_cells for spec in datasets(p.cell, catalog)}
-    contents = _contents(specs, catalog, options)
-    cells = [_planned(p.cell, p.digest, catalog, contents) for p in chosen_cells]
-    if not cells:
+    if not chosen_cells:
         raise SuiteError(
             f"no cell of suite {chosen.name!r} meets {' '.join(options.select)!r}; see `qbench plan`"
         )
+    return of_cells(chosen_cells, chosen, catalog, options)
+
+
+def of_cells(wanted: Sequence[Planned], filed_under: Suite, catalog: Catalog, options: Options) -> Plan:
+    """The plan of these cells, whichever suite they come from. Changes nothing, fetches nothing.
+
+    Raises:
+        QBenchError: a component that is not installed, a device that is not there, a registry that cannot be read.
+    """
+    device_kind = resolve_device(options.device)
+    specs = {spec for p in wanted for spec in datasets(p.cell, catalog)}
+    contents = _contents(specs, catalog, options)
+    cells = [_planned(p.cell, p.digest, catalog, contents) for p in wanted]
     cells = _against_registry(cells, options, device_kind)
     cells, downloads = with_data(cells, catalog, options)
-    return Plan(options, chosen, catalog, device_kind, _workers(options, device_kind), cells, downloads)
+    return Plan(options, filed_under, catalog, device_kind, _workers(options, device_kind), cells, downloads)
 
 
 def _require_known(selection: Selection, catalog: Catalog) -> None:

@@ -16,10 +16,16 @@ measurements
     result_id, name, value, unit, n, timing, samples
 environments
     environment_id, content
+imports
+    results that a merge brought: result_id, source (the file's name, or what was said), imported
+reproductions
+    results that were run again: result_id, again_id (the newer result), environment_id and started (of the newer),
+    holds, independent (the older was not measured here), details
 
 Views: ``history`` (results in every run they belong to, with suite and digest), ``latest`` (the newest
 attempt at each cell, with ``metrics['name']``), and for each track its successful rows of ``latest`` with the
-usual metrics as columns: ``rate_distortion``, ``ptq``. Times are UTC. Parameters, budget and facts are JSON:
+usual metrics as columns: ``rate_distortion``, ``ptq``; ``trust`` (result_id, trust: reproduced or self-reported,
+reproductions: how many independent ones hold). Times are UTC. Parameters, budget and facts are JSON:
 ``parameters->>'$.bits'``.
 """
 
@@ -43,10 +49,22 @@ from .registry_exchange import Merged, merge_file, write_parquet
 from .registry_file import WAIT, BusyError, RegistryFile, explained
 from .registry_rows import Batch, Row, insert, insert_environments, utc
 from .registry_sql import Key, Known, Results, Rows, ask, find_latest, find_result, find_results
+from .registry_trust import Reproduction, Trust, enter_reproduction, imported_from, trust_of
 from .schema import Result, canonical_json
 from .selection import Selection
 
-__all__ = ["Key", "Known", "Merged", "Registry", "Results", "Rows", "RunCell", "open_registry"]
+__all__ = [
+    "Key",
+    "Known",
+    "Merged",
+    "Registry",
+    "Reproduction",
+    "Results",
+    "Rows",
+    "RunCell",
+    "Trust",
+    "open_registry",
+]
 
 
 @final
@@ -208,17 +226,64 @@ class Registry:
         """
         return write_parquet(self._file, Path(path).expanduser().absolute())
 
-    def merge(self, paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> Merged:
+    def merge(
+        self, paths: str | PathLike[str] | Iterable[str | PathLike[str]], source: str | None = None
+    ) -> Merged:
         """Take over results from Parquet files or registries; what is here already stays as it is.
 
         Every row is validated; a bad one is counted, harms nothing, and the first one's fault is told.
+
+        Args:
+            paths: one file or several.
+            source: where they come from, in words; default each file's name.
 
         Raises:
             RegistryError: a file is neither, or the registry cannot be written.
         """
         several = [paths] if isinstance(paths, str | PathLike) else paths
         files = [Path(path).expanduser().absolute() for path in several]
-        return sum((merge_file(self._file, path) for path in files), Merged())
+        return sum((merge_file(self._file, path, source) for path in files), Merged())
+
+    def imported(self, result_id: str) -> str | None:
+        """Where a result was merged from; None where it was measured here.
+
+        Raises:
+            RegistryError: the registry cannot be read.
+        """
+        with self._reading() as connection:
+            return imported_from(connection, result_id)
+
+    def trust(self, result_ids: Iterable[str] | None = None) -> dict[str, Trust]:
+        """``reproduced`` or ``self-reported`` by identifier; see :mod:`qbench.registry_trust`.
+
+        Args:
+            result_ids: whole identifiers; default all results.
+
+        Raises:
+            RegistryError: the registry cannot be read.
+        """
+        with self._reading() as connection:
+            return trust_of(connection, None if result_ids is None else list(result_ids))
+
+    def add_reproduction(self, found: Reproduction) -> None:
+        """Write down that a result was run again, and whether it holds.
+
+        Raises:
+            RegistryError: the file cannot be written.
+        """
+        with self._file.transaction() as connection:
+            enter_reproduction(connection, found)
+
+    def adopt_reproductions(self, own: "Registry") -> None:
+        """Take over what another registry of one's own says about results that were run again.
+
+        Raises:
+            RegistryError: one cannot be read, or the other cannot be written.
+        """
+        found = own.sql("SELECT * FROM reproductions")
+        rows = [dict(zip(found.columns, row, strict=True)) for row in found.fetchall()]
+        with self._file.transaction() as connection:
+            insert(connection, "reproductions", rows)
 
 
 def open_registry(path: str | PathLike[str] | None = None) -> Registry:

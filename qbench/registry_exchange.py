@@ -23,34 +23,40 @@ from .environment import environment_id
 from .errors import RegistryError
 from .registry_file import NO_EXTENSIONS, WAIT, RegistryFile, alone, explained, restrict
 from .registry_rows import Batch, Row, insert, insert_environments, to_result, utc
+from .registry_trust import enter_imports
 from .schema import Frozen, Result, canonical_json
 
 BATCH = 500
+PART = 200_000
 _PARQUET, _DUCKDB = b"PAR1", b"DUCK"
 
 _EVERYTHING = """
     SELECT r.*, coalesce(m.measurements, []) AS measurements, e.content AS environment,
            coalesce(u.runs, []) AS runs
-    FROM results AS r
+    FROM (SELECT * FROM results WHERE {which} ORDER BY started, result_id) AS r
     LEFT JOIN environments AS e ON e.environment_id = r.environment_id
     LEFT JOIN (
-        SELECT result_id, list({
+        SELECT result_id, list_sort(list({{
             'name': name, 'value': value, 'unit': unit, 'n': n, 'timing': timing, 'samples': samples
-        }) AS measurements
-        FROM measurements GROUP BY result_id
+        }})) AS measurements
+        FROM measurements WHERE {which} GROUP BY result_id
     ) AS m ON m.result_id = r.result_id
     LEFT JOIN (
-        SELECT c.result_id, list({
+        SELECT c.result_id, list_sort(list({{
             'run_id': runs.run_id, 'suite': runs.suite, 'version': runs.version, 'arguments': runs.arguments,
             'environment': known.content, 'started': runs.started, 'finished': runs.finished,
             'status': runs.status, 'position': c.position, 'digest': c.digest
-        }) AS runs
-        FROM run_cells AS c
+        }})) AS runs
+        FROM (SELECT * FROM run_cells WHERE {which}) AS c
         JOIN runs ON runs.run_id = c.run_id
         JOIN environments AS known ON known.environment_id = runs.environment_id
         GROUP BY c.result_id
     ) AS u ON u.result_id = r.result_id
-    ORDER BY r.started, r.result_id
+"""
+_IN_PART = "result_id IN (SELECT result_id FROM parts WHERE part = {part})"
+_PARTS = """
+    CREATE TEMP TABLE parts AS
+    SELECT result_id, (row_number() OVER (ORDER BY started, result_id) - 1) // {size} AS part FROM results
 """
 
 _FIRST_COMES = "DO UPDATE SET result_id = coalesce(result_id, excluded.result_id)"
@@ -99,18 +105,39 @@ class Merged:
 def write_parquet(source: RegistryFile, path: Path) -> int:
     """Write every result to ``path``, which appears whole or not at all; returns how many.
 
+    The same registry makes the same bytes.
+
     Raises:
         RegistryError: the folder is missing, not writable or full.
     """
     _refuse_unless_free(path)
     with explained(path), tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as building:
-        new = f"{building}/new.parquet"
-        with contextlib.closing(source.copy(allowed=Path(new))) as connection:
-            relation = connection.sql(_EVERYTHING)
-            relation.write_parquet(new, compression="zstd")
-            count = connection.execute("SELECT count(*) FROM results").fetchone()
+        with contextlib.closing(source.copy(allowed=Path(building))) as connection:
+            new = _write_parts(connection, Path(building))
+            ((count,),) = connection.execute("SELECT count(*) FROM results").fetchall()
         os.replace(new, path)
-    return int(count[0]) if count else 0
+    return int(count)
+
+
+def _write_parts(connection: DuckDBPyConnection, building: Path) -> Path:
+    """Parts of results as files, made one file in the end: one part at a time fits into memory, all may not."""
+    count = parts(connection)
+    for part in range(count):
+        query = _EVERYTHING.format(which=_IN_PART.format(part=part))
+        connection.sql(query).write_parquet(
+            f"{building}/{part:06d}.parquet", compression="snappy" if count > 1 else "zstd"
+        )
+    if count > 1:
+        together = f"SELECT * FROM read_parquet('{building}/[0-9]*.parquet')"
+        connection.sql(together).write_parquet(f"{building}/whole.parquet", compression="zstd")
+    return building / ("whole.parquet" if count > 1 else "000000.parquet")
+
+
+def parts(connection: DuckDBPyConnection, size: int = PART) -> int:
+    """Make the table ``parts`` (result_id, part), of ``size`` results each in the order of time; returns how many."""
+    connection.execute(_PARTS.format(size=size))
+    ((count,),) = connection.execute("SELECT coalesce(max(part), 0) + 1 FROM parts").fetchall()
+    return int(count)
 
 
 def _refuse_unless_free(path: Path) -> None:
@@ -120,8 +147,8 @@ def _refuse_unless_free(path: Path) -> None:
         raise RegistryError(f"cannot export to {path}: it exists and is no Parquet file; name another")
 
 
-def merge_file(target: RegistryFile, path: Path) -> Merged:
-    """Take over the rows of a Parquet file or a registry, in batches.
+def merge_file(target: RegistryFile, path: Path, source: str | None = None) -> Merged:
+    """Take over the rows of a Parquet file or a registry, in batches; what is new is noted as from ``source``.
 
     Raises:
         RegistryError: the file is neither, or ``target`` cannot be written.
@@ -134,7 +161,7 @@ def merge_file(target: RegistryFile, path: Path) -> Merged:
                 good.append(_validated(row))
             except (ValueError, TypeError, KeyError, RecursionError, OverflowError, AttributeError) as error:
                 merged += Merged(rejected=1, reason=_first_line(row, error))
-        added = _append(target, good)
+        added = _append(target, good, source or path.name)
         merged += Merged(added=added, present=len(good) - added)
     return merged
 
@@ -152,7 +179,7 @@ def _source(path: Path) -> tuple[DuckDBPyConnection, str, list[str]]:
     """A connection to what is at ``path``, and the query that gives its rows."""
     start = _beginning(path)
     if start[8:] == _DUCKDB:
-        return RegistryFile(path).reader(), _EVERYTHING, []
+        return RegistryFile(path).reader(), _EVERYTHING.format(which="true"), []
     if start[:4] != _PARQUET:
         raise RegistryError(
             f"cannot merge {path}: neither a Parquet file nor a registry; see `qbench export`"
@@ -187,7 +214,7 @@ def _first_line(row: Row, error: Exception) -> str:
     return f"result {str(row.get('result_id'))[:64]!r}: {' '.join(text.split())[:300]}"
 
 
-def _append(target: RegistryFile, incoming: Sequence[Incoming]) -> int:
+def _append(target: RegistryFile, incoming: Sequence[Incoming], source: str) -> int:
     if not incoming:
         return 0
     contents = [one.environment for one in incoming if one.environment is not None]
@@ -198,6 +225,7 @@ def _append(target: RegistryFile, incoming: Sequence[Incoming]) -> int:
     with target.transaction() as connection:
         insert_environments(connection, contents)
         insert(connection, "runs", list(runs.values()))
+        enter_imports(connection, (row["result_id"] for row in batch.results), source)
         added = batch.insert(connection)
         insert(connection, "run_cells", places, _FIRST_COMES)
     return added

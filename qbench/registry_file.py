@@ -32,7 +32,9 @@ WAIT = 30.0
 # What a DuckDB that was killed may leave beside the file; the next one to open the file needs it.
 LOGS = (".wal", ".wal.checkpoint", ".wal.recovery")
 NO_EXTENSIONS: dict[str, Any] = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
-CLOSED: dict[str, Any] = {"enable_external_access": False, "lock_configuration": True}
+CLOSED: dict[str, Any] = {"enable_external_access": False}
+# What works through a whole registry keeps little of it in memory.
+WORKING: dict[str, Any] = {"memory_limit": "1GB"}
 # Files are written so that every DuckDB from 1.4 on opens them.
 WRITING = CLOSED | {"storage_compatibility_version": "v1.4.0"}
 # A file that changes whenever it is opened is changed by opening it: its log is played back.
@@ -70,7 +72,7 @@ class RegistryFile:
             return self._copy.cursor()
 
     def copy(self, wait: float = WAIT, allowed: Path | None = None) -> DuckDBPyConnection:
-        """A connection to a new private copy, which may besides write to the file ``allowed``.
+        """A connection to a new private copy, which may besides write to the file or into the folder ``allowed``.
 
         Raises:
             RegistryError: as :meth:`reader`.
@@ -154,8 +156,12 @@ class RegistryFile:
 
 
 def restrict(connection: DuckDBPyConnection, allowed: Path) -> None:
-    """Let the connection reach the file ``allowed`` and no other, for good."""
-    connection.execute("SET allowed_paths = [$1]", [str(allowed)])
+    """Let the connection reach the file ``allowed``, or what is in the folder of that name, and no other, for good."""
+    if allowed.is_dir():
+        connection.execute("SET allowed_directories = [$1]", [str(allowed)])
+        connection.execute("SET temp_directory = $1", [f"{allowed}/spilled"])
+    else:
+        connection.execute("SET allowed_paths = [$1]", [str(allowed)])
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
 
@@ -168,7 +174,7 @@ def _open_copy(source: Path, copy: Path, version: int, allowed: Path | None) -> 
     if version < len(MIGRATIONS):
         _upgrade(copy, version)
     # An open file outlives its name: the copy leaves the disk with its last reader.
-    connection = _connect(copy, 0, read_only=True, config=CLOSED if allowed is None else {})
+    connection = _connect(copy, 0, read_only=True, config=CLOSED if allowed is None else WORKING)
     if allowed is not None:
         restrict(connection, allowed)
     return connection
@@ -252,6 +258,7 @@ def _connect(
         before = _state(path)
         try:
             connection = duckdb.connect(str(path), read_only=read_only, config=NO_EXTENSIONS | config)
+            _settle(connection, closed="enable_external_access" in config)
         except duckdb.Error as error:
             opened += not _is_lock(error)
             if not _is_lock(error) and (opened == TRIES or _state(path) == before):
@@ -264,6 +271,13 @@ def _connect(
         if time.monotonic() >= give_up:
             raise BusyError(_busy(path, wait))
         time.sleep(_jitter.uniform(0.005, 0.03))
+
+
+def _settle(connection: DuckDBPyConnection, *, closed: bool) -> None:
+    """Write nothing to stdout, whatever takes long; cursors inherit that. A closed connection stays as it is."""
+    connection.execute("SET enable_progress_bar = false")
+    if closed:
+        connection.execute("SET lock_configuration = true")
 
 
 def _is_lock(error: duckdb.Error) -> bool:

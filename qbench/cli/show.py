@@ -33,14 +33,18 @@ def show_command(result_id: str, registry: Path | None, json_output: bool) -> No
     environment = held.environment(result.environment_id)
     command = shlex.join(reproduce(result, suites[0] if suites else "standard", registry))
     if json_output:
-        rendering.json_lines([_flat(result, suites, environment, command)])
+        rendering.json_lines([_flat(result, suites, environment, command) | {"trust": _trust(held, result)}])
     else:
-        _show(Screen(), result, suites, environment, command)
+        _show(Screen(), result, suites, environment, command, _trust(held, result))
 
 
 def _suites(held: Registry, result: Result) -> list[str]:
     query = "SELECT DISTINCT suite FROM history WHERE result_id = ? AND suite IS NOT NULL ORDER BY suite"
     return [suite for (suite,) in held.sql(query, [result.result_id]).fetchall()]
+
+
+def _trust(held: Registry, result: Result) -> str:
+    return held.trust([result.result_id])[result.result_id]
 
 
 def reproduce(result: Result, suite: str, registry: Path | None = None) -> list[str]:
@@ -64,11 +68,17 @@ def _flat(result: Result, suites: list[str], environment: dict[str, Any], comman
 
 
 def _show(
-    screen: Screen, result: Result, suites: list[str], environment: dict[str, Any], command: str
+    screen: Screen,
+    result: Result,
+    suites: list[str],
+    environment: dict[str, Any],
+    command: str,
+    trust: str,
 ) -> None:
     cell = result.cell
     screen.heading(f"result {result.result_id}")
     screen.entry("status", result.status, GOOD if result.status == "ok" else BAD)
+    screen.entry("trust", trust)
     _show_cell(screen, cell)
     if result.error:
         screen.heading("error")

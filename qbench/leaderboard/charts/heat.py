@@ -1,0 +1,109 @@
+"""Bits saved of methods by model, as coloured cells with their numbers."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import altair as alt
+
+from ..boards import Board
+from .cells import cells
+from .chart import Chart, Spec, nothing
+from .theme import POINTS, table, tips
+from .words import count, number, percent, plain, several
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+_TITLE = "Which method suits which model"
+_CAPTION = (
+    "Share of the uniform anchor's bits that a method saves at equal quality, means over bits and data sets, "
+    "best methods first; blue saves, orange wastes. Look for rows that change colour: methods that suit one "
+    "model and not another. Without an anchor the cells hold the mean quality."
+)
+_EMPTY = "Run `qbench run --suite standard --track ptq` to compare quantizers on several models."
+_ROWS = 24
+
+
+def heat(points: "pd.DataFrame", boards: Sequence[Board]) -> Chart:
+    """Methods by model (or by data set, where there is no model) of the rows that the page gives as ``points``."""
+    ways = {board.key: _way(points[points["board"] == board.key], board) for board in boards}
+    drawn = {way: _linked(way) for way in dict.fromkeys(ways.values())}
+    anchored = [board for board in boards if board.anchored] or list(boards)
+    chosen = max(anchored, key=lambda board: (len(_models(points, board)), board.results), default=None)
+    if chosen is None:
+        return nothing("heat", _TITLE, _CAPTION, _EMPTY)
+    own = points[points["board"] == chosen.key]
+    others = {key: drawn[way] for key, way in ways.items() if way != ways[chosen.key]}
+    return Chart(
+        "heat", _TITLE, _CAPTION, _alt(own, chosen), drawn[ways[chosen.key]], _EMPTY, others, linked=True
+    )
+
+
+class Way(NamedTuple):
+    """The field of a linked row, whether more of it is better (+1) or less (-1), its name, how many columns."""
+
+    field: str
+    better: int
+    words: str
+    columns: int
+
+
+def _way(own: "pd.DataFrame", board: Board) -> Way:
+    columns = len(set(own["model"]) - {""}) or len(set(own["dataset"]))
+    if board.anchored:
+        return Way("gain", 1, "bits saved", columns)
+    return Way("quality", board.better, plain(board.quality_label, 60), columns)
+
+
+def _models(points: "pd.DataFrame", board: Board) -> set[str]:
+    return set(points.loc[points["board"] == board.key, "model"]) - {""}
+
+
+def _linked(way: Way) -> Spec:
+    """The best 24 methods: averaged here are the points of a method at its bits, and data sets of a model."""
+    place = "datum.model ? datum.model : datum.dataset ? datum.dataset : datum.unit"
+    base = (
+        alt.Chart(table(POINTS))
+        .transform_filter(f"isValid(datum.{way.field})")
+        .transform_calculate(
+            place=place, name="datum.label + (datum.rate_class == 'coded' ? ' · coded' : '')"
+        )
+        .transform_aggregate(
+            value=f"mean({way.field})",
+            points="count()",
+            selected="max(selected)",
+            groupby=["method", "name", "place"],
+        )
+        .transform_joinaggregate(score="mean(value)", groupby=["method", "name"])
+        .transform_calculate(order=f"{-way.better} * datum.score")
+        .transform_window(row="dense_rank()", sort=[alt.SortField("order"), alt.SortField("method")])
+        .transform_filter(f"datum.row <= {_ROWS}")
+        .transform_joinaggregate(least="min(value)", largest="max(value)")
+    )
+    tooltip = tips(
+        ("name", "method"),
+        ("place", "model"),
+        ("saved", way.words) if way.field == "gain" else ("value", way.words, ".3~g"),
+        ("points", "points"),
+    )
+    return cells(base, tooltip, way.columns, saved=way.field == "gain")
+
+
+def _alt(own: "pd.DataFrame", board: Board) -> str:
+    way = _way(own, board)
+    field, sign = way.field, way.better
+    known = own[own[field].notna()]
+    if not len(known):
+        return f"No method of {plain(board.title)} has a value yet."
+    place = "model" if known["model"].astype(str).str.len().max() else "dataset"
+    grouped = known.groupby(["label", "rate_class", place], observed=True)[field].mean()
+    means = grouped.groupby(["label", "rate_class"], observed=True).mean().sort_values(ascending=sign < 0)
+    words = way.words
+    told = percent if field == "gain" else number
+    best = [f"{plain(label, 48)} ({rate}) {told(value)}" for (label, rate), value in means.head(3).items()]
+    worst = [f"{plain(label, 48)} ({rate}) {told(value)}" for (label, rate), value in means.tail(1).items()]
+    return (
+        f"{words[0].upper() + words[1:]} of {count(len(means), 'method')} on {count(known[place].nunique(), place)}, "
+        f"{plain(board.title)}. Best on average: {several(best)}; worst: {worst[0]}."
+    )

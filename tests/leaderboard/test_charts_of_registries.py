@@ -1,0 +1,195 @@
+"""Charts that read the registry itself: scans, layers, gradients, training with coded gradients; and all charts."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pytest
+import vl_convert
+
+from qbench.leaderboard.charts import all_charts, theme
+from qbench.leaderboard.charts.beta import beta, simplified
+from qbench.leaderboard.charts.chart import Chart
+from qbench.leaderboard.charts.gradient_codes import gradient_codes
+from qbench.leaderboard.charts.gradient_density import binned, folded, gradient_density
+from qbench.leaderboard.charts.gradient_increments import gradient_increments
+from qbench.leaderboard.charts.gradient_memory import gradient_memory
+from qbench.leaderboard.charts.newest import taken
+from qbench.leaderboard.charts.sensitivity import sensitivity
+from qbench.leaderboard.charts.traffic import traffic
+from qbench.leaderboard.points import points_of
+from qbench.leaderboard.standings import standings
+from qbench.registry import Registry
+
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(str(Path(__file__).parent))
+    from registries import CATALOG, realistic, result, write
+
+IDS = [
+    *("signature", "pareto", "heat", "profile", "sources", "beta", "sensitivity"),
+    *(
+        "gradient-density",
+        "gradient-memory",
+        "gradient-increments",
+        "gradient-codes",
+        "traffic",
+        "throughput",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    return realistic(tmp_path_factory.mktemp("charts") / "realistic.duckdb")
+
+
+@pytest.fixture(scope="module")
+def charts(registry: Registry) -> list[Chart]:
+    boards, points = points_of(registry, CATALOG)
+    ranked = {b.key: standings(points[points["board"] == b.key], better=b.better, draws=20) for b in boards}
+    return all_charts(registry, boards, points, ranked)
+
+
+def rows(chart: Chart) -> list[dict[str, Any]]:
+    assert chart.spec is not None
+    found: list[dict[str, Any]] = chart.spec["datasets"]["rows"]
+    return found
+
+
+def test_every_chart_is_there_and_compiles(charts: list[Chart]) -> None:
+    assert [chart.id for chart in charts] == IDS
+    for chart in charts:
+        for spec in (chart.spec, *chart.boards.values()):
+            assert spec is not None, chart.id
+            own = {**spec, "datasets": {"points": []}} if chart.linked else spec
+            alt.Chart.from_dict(own, validate=True)
+            for mode in ("light", "dark"):
+                vl_convert.vegalite_to_vega({**own, "config": theme.config(mode)}, vl_version="6.1")
+        assert len(json.dumps([chart.spec, chart.boards])) < 150_000
+
+
+def test_expressions_are_those_of_the_interpreter(charts: list[Chart]) -> None:
+    """No regular expressions, which the interpreter of Vega lacks; nothing that fetches."""
+    text = json.dumps([[chart.spec, chart.boards] for chart in charts])
+    for word in ("regexp(", "test(", "replace(", '"url"', '"href"', "http://"):
+        assert word not in text
+    known = {part.split(chr(34))[0] for part in text.split("https://")[1:]}
+    assert known == {theme.SCHEMA.removeprefix("https://")}
+
+
+def test_an_empty_registry_gives_words(tmp_path: Path) -> None:
+    empty = Registry(tmp_path / "empty.duckdb")
+    empty.begin_run("smoke", {}, [])
+    boards, points = points_of(empty, CATALOG)
+    found = all_charts(empty, boards, points, {})
+    assert [chart.id for chart in found] == IDS
+    assert all(chart.spec is None and "`qbench run" in chart.empty for chart in found)
+
+
+def test_the_minima_of_a_scan_are_marked(registry: Registry) -> None:
+    chart = beta(registry)
+    marked = {row["lattice"]: row for row in rows(chart) if row.get("kind") == "certain"}
+    assert (marked["Z"]["beta"], marked["E8"]["beta"]) == (4.0, 2.0)
+    assert marked["Z"]["gap"] == pytest.approx(
+        10 * math.log10(0.12 * 16), abs=1e-3
+    )  # the limit of 2 bits is 1/16
+    assert marked["E8"]["gap"] == pytest.approx(10 * math.log10(0.08 * 16), abs=1e-3)
+    assert "Z 2.83 dB at beta 4.00 and E8 1.07 dB at beta 2.00" in chart.alt
+    assert "2 scans on gaussian, M = 4 with 2 certain local minima" in chart.alt
+
+
+def test_a_simplified_curve_keeps_its_corner() -> None:
+    line = [(2.0**i, abs(i - 7.0)) for i in range(20)]
+    found = simplified(line, 5)
+    assert {line[0], line[7], line[-1]} <= set(found)
+    assert found == sorted(found)
+    assert simplified(line[:3], 5) == [line[0], line[2]]  # a straight line needs its ends alone
+
+
+def test_the_most_sensitive_layer_is_named(registry: Registry) -> None:
+    chart = sensitivity(registry)
+    assert [(row["layer"], row["kl"], row["bits"]) for row in rows(chart)] == [
+        ("first", 0.32, "8 bits"),
+        ("second", 0.02, "2 bits"),
+        ("third", 0.08, "4 bits"),
+    ]
+    assert chart.title == "Layers differ up to 16-fold in what their quantization costs"
+    assert "layer first is the most sensitive of 3, KL divergence 0.32 nat and 8 bits, 16 times" in chart.alt
+
+
+def test_bins_hold_the_mass_of_their_density() -> None:
+    gaussian = binned("gaussian", {"scale": 1.0})
+    assert gaussian[0] == pytest.approx(0.39877, abs=1e-5)  # (Phi(.05) - Phi(-.05)) / .1
+    assert 0.1 * (gaussian[0] + 2 * gaussian[1:].sum()) == pytest.approx(
+        math.erf(4.05 / math.sqrt(2)), abs=1e-12
+    )
+    laplace = binned("laplace", {"scale": 2.0})
+    assert laplace[10] == pytest.approx((math.exp(-0.475) - math.exp(-0.525)) / 2 / 0.1)
+    one_sided = np.zeros(101)
+    one_sided[53] = 1.0
+    assert folded(one_sided)[3] == 5.0  # all mass in one bin of width .1: density 10, half of it on each side
+
+
+def test_a_gaussian_histogram_is_drawn_as_one(registry: Registry) -> None:
+    chart = gradient_density(registry)
+    found = [row for row in rows(chart) if row["window"] == "late"]
+    for row in found[:30]:
+        assert row["measured"] == pytest.approx(row["Gaussian"], rel=0.01)  # three digits
+        assert row["generalized Gaussian"] == pytest.approx(
+            row["Gaussian"], rel=0.01
+        )  # shape 2, scale sqrt 2
+    assert "density at 0 0.40, at 3 sigma 0.0044, median shape of the generalized Gaussian 2.00" in chart.alt
+    assert chart.title == "Gradients by their fits: shape 2.00 to 2.00, where a Gaussian has 2"
+
+
+def test_memory_and_increments_say_what_was_measured(registry: Registry) -> None:
+    memory = gradient_memory(registry)
+    assert [row["r"] for row in rows(memory) if row["window"] == "early"] == [0.25, 0.12, 0.06, 0.03]
+    assert "early 0.25 at lag 1 (10th to 90th percentile 0.25 to 0.25) and 0.03 at lag 4" in memory.alt
+    moved = gradient_increments(registry)
+    assert moved.spec is not None
+    steps = moved.spec["datasets"]["steps"]
+    assert [(row["dw"], row["dg"]) for row in steps][:2] == [(0.1, 2.0), (0.2, 4.0)]  # a ratio of 20
+    assert "has median 20" in moved.alt
+    assert moved.title == "A typical step changes the gradient of its own batch by 50 %"
+
+
+def test_codes_of_gradients_stand_beside_their_prediction(registry: Registry) -> None:
+    chart = gradient_codes(registry)
+    assert "lloyd-max 1.50 dB and kmeans -0.50 dB" in chart.alt
+    assert chart.title == "lloyd-max loses 1.5 dB on gradients against iid Gaussian values"
+    first = next(row for row in rows(chart) if row["code"] == "lloyd-max")
+    assert (first["rate"], first["sqnr"], first["predicted"]) == (1.0, 2.5, 4.0)
+
+
+def test_traffic_counts_both_ways(registry: Registry) -> None:
+    boards, points = points_of(registry, CATALOG)
+    chart = traffic(registry, points, boards)
+    codes = [row for row in rows(chart) if "family" in row]
+    assert sorted((row["bits"], row["accuracy"], row["times"]) for row in codes) == [
+        (4e6, 94.0, 16.0),
+        (16e6, 96.5, 4.0),
+    ]
+    (rule,) = [row for row in rows(chart) if "float" in row]
+    assert (rule["float"], rule["whole"]) == (97.0, 64e6)
+    assert "float32 97.00 %, best uniform" in chart.alt
+
+
+def test_one_digest_alone_is_drawn(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "two.duckdb")
+    curve = {"early.autocorrelation_by_lag": (1.0, 0.5)}
+    given = {"model": "mlp", "dataset": "digits"}
+    made = [
+        result("gradient-statistics", "gradient", curve, {}, optimizer=optimizer, **given)
+        for optimizer in ("sgd", "adam", "adamw")
+    ]
+    write(registry, made[:2])
+    other = registry.begin_run("own", {}, [])
+    registry.write([made[2].model_copy(update={"run_id": other})])
+    assert {one.words["optimizer"] for one in taken(registry, "gradient-statistics", ["early.%"])} == {
+        "sgd",
+        "adam",
+    }
