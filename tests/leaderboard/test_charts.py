@@ -200,6 +200,8 @@ def test_the_lines_of_a_source_end_where_its_limits_do() -> None:
 def test_an_envelope_leaves_out_what_stands_off_the_line_of_its_family() -> None:
     assert [row["rate"] for row in envelopes(frame(coded(2, 1.0), coded(3, 2.9), coded(4, 3.0)))] == [2, 3, 4]
     assert [row["rate"] for row in envelopes(frame(coded(2, 1.0), coded(3, 3.1), coded(4, 3.0)))] == [2, 4]
+    # sending it for 2 of 2.01 bits' time and nothing for the rest does better than the first
+    assert [row["rate"] for row in envelopes(frame(coded(2, 2.0), coded(2.01, 1.0)))] == [2.01]
     worse_with_more_bits = frame(coded(2, 0.0), coded(2.5, 4.0))
     assert [row["rate"] for row in envelopes(worse_with_more_bits)] == [2]
     worse_than_nothing = frame(coded(1, 7.0))

@@ -702,15 +702,22 @@ def test_the_commands(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(commands, "build_page", build)
     rows(place, 0, 1)
     mine = place / "(0, 1).duckdb"
+    owners = []
+
+    def build_page(registry: Registry, folder: Path, own: Registry) -> None:
+        owners.append(own.path)
+        build(registry, folder)
+
+    monkeypatch.setattr(commands, "build_page", build_page)
     assert told(commands.push_command, "--repo", SPACE, "--registry", mine) == 0
     out = capsys.readouterr().out.splitlines()
     assert [line.partition(",")[0] for line in out] == [
         f"data set {DATASET}: created",
         f"Space {SPACE}: created",
     ]
+    assert set(owners) == {mine}  # whose word on trust the page shows
     other = tmp_path / "other.duckdb"
     assert told(commands.pull_command, "--repo", SPACE, "--registry", other, "--json") == 0
     assert json.loads(capsys.readouterr().out) == {"added": 2, "present": 0, "rejected": 0, "reason": None}

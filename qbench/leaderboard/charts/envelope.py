@@ -10,13 +10,15 @@ from .words import Row, plain, rounded, shown_by
 if TYPE_CHECKING:
     import pandas as pd
 
+Corner = tuple[float, float, Row]
 OFF_LINE = 1.0
 
 
 def envelopes(points: "pd.DataFrame") -> list[Row]:
-    """Of each family and rate class the codes that none of it beats at no more bits, nor sending nothing, by rate.
+    """Of each family and rate class the codes on the lower convex hull of relative error against rate, by rate.
 
-    Left out is what stands more than 1 dB above the line that joins its neighbours.
+    Those above it lose against two others of the family that take turns, or against one and sending nothing. Left out
+    is, besides, what stands more than 1 dB above the line that joins its neighbours.
 
     Args:
         points: of one source.
@@ -28,10 +30,25 @@ def envelopes(points: "pd.DataFrame") -> list[Row]:
         errors = 10 ** (-ordered["sqnr_db"].to_numpy(dtype=float) / 10)
         before = np.concatenate([[1.0], np.minimum.accumulate(errors)[:-1]])
         lower = errors < np.minimum(before, 1.0)
-        found += _joined(
-            [_row(str(family), str(rate_class), one) for one in ordered[lower].to_dict("records")]
-        )
+        rows = [_row(str(family), str(rate_class), one) for one in ordered[lower].to_dict("records")]
+        found += _joined(_hull(rows, errors[lower].tolist()))
     return rounded(found)
+
+
+def _hull(rows: list[Row], errors: list[float]) -> list[Row]:
+    """Of codes in the order of rate, errors falling; it begins with sending nothing."""
+    hull: list[Corner] = [(0.0, 1.0, {})]
+    for row, error in zip(rows, errors, strict=True):
+        point = (float(row["rate"]), error, row)
+        while len(hull) > 1 and not _below(hull[-2], hull[-1], point):
+            hull.pop()
+        hull.append(point)
+    return [row for _, _, row in hull[1:]]
+
+
+def _below(left: Corner, middle: Corner, right: Corner) -> bool:
+    """Whether the middle one is below the line between the others."""
+    return (middle[1] - left[1]) * (right[0] - left[0]) < (right[1] - left[1]) * (middle[0] - left[0])
 
 
 def _joined(rows: list[Row]) -> list[Row]:
