@@ -9,11 +9,11 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import duckdb
 from duckdb import DuckDBPyConnection
@@ -27,13 +27,13 @@ from .registry_trust import enter_imports
 from .schema import Frozen, Result, canonical_json
 
 BATCH = 500
-PART = 200_000
+PART = 600_000_000
+LITTLE = "1GB"
 _PARQUET, _DUCKDB = b"PAR1", b"DUCK"
 
 _EVERYTHING = """
-    SELECT r.*, coalesce(m.measurements, []) AS measurements, e.content AS environment,
-           coalesce(u.runs, []) AS runs
-    FROM (SELECT * FROM results WHERE {which} ORDER BY started, result_id) AS r
+    SELECT r.*, coalesce(m.measurements, []) AS measurements, e.content AS environment, {runs} AS runs
+    FROM (SELECT * FROM results WHERE {which}) AS r
     LEFT JOIN environments AS e ON e.environment_id = r.environment_id
     LEFT JOIN (
         SELECT result_id, list_sort(list({{
@@ -41,26 +41,52 @@ _EVERYTHING = """
         }})) AS measurements
         FROM measurements WHERE {which} GROUP BY result_id
     ) AS m ON m.result_id = r.result_id
-    LEFT JOIN (
-        SELECT c.result_id, list_sort(list({{
-            'run_id': runs.run_id, 'suite': runs.suite, 'version': runs.version, 'arguments': runs.arguments,
-            'environment': known.content, 'started': runs.started, 'finished': runs.finished,
-            'status': runs.status, 'position': c.position, 'digest': c.digest
-        }})) AS runs
-        FROM (SELECT * FROM run_cells WHERE {which}) AS c
-        JOIN runs ON runs.run_id = c.run_id
-        JOIN environments AS known ON known.environment_id = runs.environment_id
-        GROUP BY c.result_id
-    ) AS u ON u.result_id = r.result_id
+    {joined}
+    ORDER BY r.started, r.result_id
 """
+_RUN = """{{
+    'run_id': run.run_id, 'suite': run.suite, 'version': run.version, 'arguments': run.arguments,
+    'environment': run.content, 'started': run.started, 'finished': run.finished,
+    'status': run.status, 'position': c.position, 'digest': c.digest
+}}"""
+_OF_RUNS = """
+    (SELECT * FROM run_cells WHERE {which}) AS c
+    JOIN (SELECT runs.*, content FROM runs JOIN environments USING (environment_id)) AS run ON run.run_id = c.run_id
+"""
+_SEVERAL = {
+    "runs": "coalesce(u.runs, [])",
+    "joined": f"""LEFT JOIN (
+        SELECT c.result_id, list_sort(list({_RUN})) AS runs
+        FROM {_OF_RUNS} GROUP BY c.result_id
+    ) AS u ON u.result_id = r.result_id""",
+}
+# The same where no result is in two runs, which takes far less time.
+_SINGLE = {
+    "runs": "CASE WHEN u.run IS NULL THEN [] ELSE [u.run] END",
+    "joined": f"""LEFT JOIN (
+        SELECT c.result_id, {_RUN} AS run FROM {_OF_RUNS}
+    ) AS u ON u.result_id = r.result_id""",
+}
+_ARE_SINGLE = "SELECT count(*) = count(DISTINCT result_id) FROM run_cells WHERE result_id IS NOT NULL"
 _IN_PART = "result_id IN (SELECT result_id FROM parts WHERE part = {part})"
+# What lists of measurements take while they are gathered, in bytes: about so much a result, a measurement, a sample.
 _PARTS = """
     CREATE TEMP TABLE parts AS
-    SELECT result_id, (row_number() OVER (ORDER BY started, result_id) - 1) // {size} AS part FROM results
+    SELECT result_id, dense_rank() OVER (ORDER BY place) - 1 AS part
+    FROM (
+        SELECT result_id, (sum(weight) OVER (ORDER BY started, result_id) - weight) // {size} AS place
+        FROM (
+            SELECT r.result_id, r.started, 2000 + coalesce(m.weight, 0) AS weight
+            FROM results AS r LEFT JOIN (
+                SELECT result_id, sum(450 + 16 * len(samples)) AS weight FROM measurements GROUP BY result_id
+            ) AS m ON m.result_id = r.result_id
+        )
+    )
 """
 
 _FIRST_COMES = "DO UPDATE SET result_id = coalesce(result_id, excluded.result_id)"
 
+T = TypeVar("T")
 Json = Annotated[dict[str, Any], BeforeValidator(json.loads)]
 
 
@@ -112,29 +138,62 @@ def write_parquet(source: RegistryFile, path: Path) -> int:
     """
     _refuse_unless_free(path)
     with explained(path), tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as building:
-        with contextlib.closing(source.copy(allowed=Path(building))) as connection:
-            new = _write_parts(connection, Path(building))
-            ((count,),) = connection.execute("SELECT count(*) FROM results").fetchall()
+        folder = Path(building)
+        new, count = with_little_memory(source, folder, lambda connection: _write_parts(connection, folder))
         os.replace(new, path)
-    return int(count)
+    return count
 
 
-def _write_parts(connection: DuckDBPyConnection, building: Path) -> Path:
-    """Parts of results as files, made one file in the end: one part at a time fits into memory, all may not."""
+def with_little_memory(source: RegistryFile, folder: Path, work: Callable[[DuckDBPyConnection], T]) -> T:
+    """What ``work`` makes of a private copy that may write into ``folder``: in ``LITTLE`` memory, else in all there is.
+
+    Raises:
+        duckdb.OutOfMemoryException: that is too little as well.
+    """
+    with (
+        contextlib.suppress(duckdb.OutOfMemoryException),
+        contextlib.closing(source.copy(allowed=folder, memory=LITTLE)) as connection,
+    ):
+        return work(connection)
+    with contextlib.closing(source.copy(allowed=folder)) as connection:
+        return work(connection)
+
+
+def _write_parts(connection: DuckDBPyConnection, building: Path) -> tuple[Path, int]:
+    """Parts of results as files, made one file in the end: one part at a time fits into memory, all may not.
+
+    Returns:
+        That file, and the number of results.
+    """
     count = parts(connection)
+    everything = _everything(connection)
     for part in range(count):
-        query = _EVERYTHING.format(which=_IN_PART.format(part=part))
+        query = everything(_IN_PART.format(part=part))
         connection.sql(query).write_parquet(
             f"{building}/{part:06d}.parquet", compression="snappy" if count > 1 else "zstd"
         )
     if count > 1:
         together = f"SELECT * FROM read_parquet('{building}/[0-9]*.parquet')"
         connection.sql(together).write_parquet(f"{building}/whole.parquet", compression="zstd")
-    return building / ("whole.parquet" if count > 1 else "000000.parquet")
+    ((results,),) = connection.execute("SELECT count(*) FROM results").fetchall()
+    return building / ("whole.parquet" if count > 1 else "000000.parquet"), int(results)
+
+
+def _everything(connection: DuckDBPyConnection) -> Callable[[str], str]:
+    """Of a condition on ``result_id`` the query of all that is known of the results that meet it."""
+    ((single,),) = connection.execute(_ARE_SINGLE).fetchall()
+    shape = _SINGLE if single else _SEVERAL
+    return lambda which: _EVERYTHING.format(
+        which=which, **{name: text.format(which=which) for name, text in shape.items()}
+    )
 
 
 def parts(connection: DuckDBPyConnection, size: int = PART) -> int:
-    """Make the table ``parts`` (result_id, part), of ``size`` results each in the order of time; returns how many."""
+    """Make the table ``parts`` (result_id, part) in the order of time; returns how many there are, at least one.
+
+    Args:
+        size: about how many bytes of memory a part may take.
+    """
     connection.execute(_PARTS.format(size=size))
     ((count,),) = connection.execute("SELECT coalesce(max(part), 0) + 1 FROM parts").fetchall()
     return int(count)
@@ -179,7 +238,8 @@ def _source(path: Path) -> tuple[DuckDBPyConnection, str, list[str]]:
     """A connection to what is at ``path``, and the query that gives its rows."""
     start = _beginning(path)
     if start[8:] == _DUCKDB:
-        return RegistryFile(path).reader(), _EVERYTHING.format(which="true"), []
+        connection = RegistryFile(path).reader()
+        return connection, _everything(connection)("true"), []
     if start[:4] != _PARQUET:
         raise RegistryError(
             f"cannot merge {path}: neither a Parquet file nor a registry; see `qbench export`"

@@ -33,8 +33,6 @@ WAIT = 30.0
 LOGS = (".wal", ".wal.checkpoint", ".wal.recovery")
 NO_EXTENSIONS: dict[str, Any] = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
 CLOSED: dict[str, Any] = {"enable_external_access": False}
-# What works through a whole registry keeps little of it in memory.
-WORKING: dict[str, Any] = {"memory_limit": "1GB"}
 # Files are written so that every DuckDB from 1.4 on opens them.
 WRITING = CLOSED | {"storage_compatibility_version": "v1.4.0"}
 # A file that changes whenever it is opened is changed by opening it: its log is played back.
@@ -71,15 +69,19 @@ class RegistryFile:
                 self._copy, self._copied = self.copy(wait), state
             return self._copy.cursor()
 
-    def copy(self, wait: float = WAIT, allowed: Path | None = None) -> DuckDBPyConnection:
+    def copy(
+        self, wait: float = WAIT, allowed: Path | None = None, memory: str | None = None
+    ) -> DuckDBPyConnection:
         """A connection to a new private copy, which may besides write to the file or into the folder ``allowed``.
+
+        It takes about ``memory``, such as ``"1GB"``; by default four fifths of the machine's.
 
         Raises:
             RegistryError: as :meth:`reader`.
         """
         with alone(self.path, wait):
             self._require_file()
-            return self._take_copy(wait, allowed)
+            return self._take_copy(wait, allowed, memory)
 
     @contextlib.contextmanager
     def transaction(self, wait: float = WAIT) -> Iterator[DuckDBPyConnection]:
@@ -137,7 +139,7 @@ class RegistryFile:
             _upgrade(new, 0)
             _place(new, self.path)
 
-    def _take_copy(self, wait: float, allowed: Path | None) -> DuckDBPyConnection:
+    def _take_copy(self, wait: float, allowed: Path | None, memory: str | None) -> DuckDBPyConnection:
         problem = ""
         for folder in _scratch_folders():
             try:
@@ -147,7 +149,7 @@ class RegistryFile:
                     contextlib.closing(_connect(self.path, wait, read_only=True, config=CLOSED)) as holder,
                 ):
                     version = _version(self.path, holder)
-                    return _open_copy(self.path, Path(private) / "copy.duckdb", version, allowed)
+                    return _open_copy(self.path, Path(private) / "copy.duckdb", version, allowed, memory)
             except OSError as error:
                 problem = f"{folder}: {error.strerror}"
         raise RegistryError(
@@ -166,7 +168,9 @@ def restrict(connection: DuckDBPyConnection, allowed: Path) -> None:
     connection.execute("SET lock_configuration = true")
 
 
-def _open_copy(source: Path, copy: Path, version: int, allowed: Path | None) -> DuckDBPyConnection:
+def _open_copy(
+    source: Path, copy: Path, version: int, allowed: Path | None, memory: str | None
+) -> DuckDBPyConnection:
     # The file last: closing our own descriptor of it gives up this process's lock on it (POSIX).
     for suffix in (*LOGS, ""):
         if Path(f"{source}{suffix}").exists():
@@ -174,7 +178,8 @@ def _open_copy(source: Path, copy: Path, version: int, allowed: Path | None) -> 
     if version < len(MIGRATIONS):
         _upgrade(copy, version)
     # An open file outlives its name: the copy leaves the disk with its last reader.
-    connection = _connect(copy, 0, read_only=True, config=CLOSED if allowed is None else WORKING)
+    limit = {} if memory is None else {"memory_limit": memory}
+    connection = _connect(copy, 0, read_only=True, config=limit | (CLOSED if allowed is None else {}))
     if allowed is not None:
         restrict(connection, allowed)
     return connection

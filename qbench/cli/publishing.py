@@ -103,11 +103,11 @@ def pull_command(
 def build_page(registry: Registry, folder: Path, own: Registry | None = None) -> None:
     """The page of a registry's results; their trust is what one's own registry says."""
     from ..leaderboard.build import build
-    from .leaderboard import installed
+    from .leaderboard import decided, installed
 
     if own is not None:
         registry.adopt_reproductions(own)
-    build(registry, folder, installed())
+    build(registry, folder, installed(), decided(registry))
 
 
 def _repositories(repo: str, dataset: str | None) -> tuple[Repository, Repository]:

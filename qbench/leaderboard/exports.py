@@ -13,7 +13,7 @@ from duckdb import DuckDBPyConnection
 from ..attempts import counting
 from ..errors import RegistryError
 from ..registry import Registry
-from ..registry_exchange import PART
+from ..registry_exchange import with_little_memory
 from ..registry_file import RegistryFile, explained
 from ..schema import Spec
 
@@ -41,6 +41,8 @@ METRICS = (
     ),
     *("stored_bytes", "saved_bytes", "up_bits", "down_bits", "bits_to_target", "encode_throughput"),
 )
+# Lines that are made at a time.
+PART = 200_000
 # A spreadsheet takes a text that begins so for a formula.
 _FORMULA = r"^[\s\x00-\x1f]*[=+\-@]|^[\t\r\n]"
 _NEWEST = """
@@ -98,12 +100,11 @@ def write_csv(registry: Registry, path: Path) -> int:
     Raises:
         RegistryError: the registry cannot be read, or the folder not be written.
     """
-    with (
-        _new(path) as new,
-        contextlib.closing(RegistryFile(registry.path).copy(allowed=new.parent)) as connection,
-        explained(path),
-    ):
-        return _write_csv(connection, registry, new)
+    with _new(path) as new, explained(path):
+        source = RegistryFile(registry.path)
+        return with_little_memory(
+            source, new.parent, lambda connection: _write_csv(connection, registry, new)
+        )
 
 
 def _write_csv(connection: DuckDBPyConnection, registry: Registry, new: Path) -> int:

@@ -87,24 +87,27 @@ def payload(
     failures: Mapping[str, Sequence[Mapping[str, Any]]],
     left_out: tuple[int, int] = (0, 0),
 ) -> str:
-    """The content of the page's data element; packed (deflate, base64) where it would be long.
+    """The content of the page's data element. Where it would be long, all that the first chart does not need is packed.
+
+    What is packed is JSON, deflated, in base64: the columns, and the other charts.
 
     Raises:
         ValueError: a chart holds a number that JSON cannot say.
     """
+    own = [_chart(chart) for chart in charts]
     content = {
         "boards": [asdict(board) for board in boards],
-        **_columns(points, [board.key for board in boards]),
-        "charts": [_chart(chart) for chart in charts],
+        "charts": own[:1],
         "config": {"light": config("light"), "dark": config("dark")},
         "failures": {key: [dict(one) for one in many] for key, many in failures.items()},
         "left_out": {"methods": left_out[0], "points": left_out[1]},
     }
-    text = json_text(content)
+    rest = _columns(points, [board.key for board in boards]) | {"more": own[1:]}
+    text = json_text(rest)
     if len(text) <= PLAIN_BYTES:
-        return text
-    packed = zlib.compress(text.encode(), 9)
-    return json_text({"packed": base64.b64encode(packed).decode()})
+        return json_text(content | rest)
+    packed = base64.b64encode(zlib.compress(text.encode(), 9)).decode()
+    return json_text(content | {"packed": packed})
 
 
 def _chart(chart: Chart) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import duckdb
 import pytest
 from click.testing import CliRunner
 
-from qbench import citation
+from qbench import citation, registry_exchange
 from qbench.cli import leaderboard as command
 from qbench.errors import QBenchError, RegistryError
 from qbench.leaderboard import build as building
@@ -122,13 +122,20 @@ def test_exports_in_parts_are_those_in_one(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rows and their order; lists within a row too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("qbench.registry_exchange._SINGLE", registry_exchange._SEVERAL)
+        registry.export(tmp_path / "several.parquet")
     for name in ("whole", "parts"):
         registry.export(tmp_path / f"{name}.parquet")
         exports.write_csv(registry, tmp_path / f"{name}.csv")
-        monkeypatch.setattr("qbench.registry_exchange.PART", 7)
-        monkeypatch.setattr("qbench.registry_exchange.parts.__defaults__", (7,))
+        monkeypatch.setattr("qbench.registry_exchange.parts.__defaults__", (50_000,))
         monkeypatch.setattr(exports, "PART", 7)
     assert (tmp_path / "whole.csv").read_bytes() == (tmp_path / "parts.csv").read_bytes()
+    single, several = (
+        duckdb.sql(f"SELECT * FROM read_parquet('{tmp_path}/{name}.parquet')").fetchall()
+        for name in ("whole", "several")
+    )
+    assert single == several
     whole, cut = (
         duckdb.sql(f"SELECT * FROM read_parquet('{tmp_path}/{name}.parquet')").fetchall()
         for name in ("whole", "parts")
@@ -141,14 +148,28 @@ def test_exports_in_parts_are_those_in_one(
     assert started == sorted(started)
 
 
-def test_parts_are_of_the_size_asked_for(registry: Registry, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("size", "each"), [(1, {1}), (7_000, {1, 2}), (10**9, set())])
+def test_parts_take_about_the_memory_asked_for(
+    registry: Registry, tmp_path: Path, size: int, each: set[int]
+) -> None:
+    """A result of 11 measurements without samples is taken to be 2000 + 11 * 450 bytes; one is never divided."""
     connection = RegistryFile(registry.path).copy(allowed=tmp_path)
-    count = registry.sql("SELECT count(*) FROM results").fetchall()[0][0]
-    assert parts(connection, 10) == -(-count // 10)
-    sizes = [
-        n for (n,) in connection.execute("SELECT count(*) FROM parts GROUP BY part ORDER BY part").fetchall()
-    ]
-    assert sizes == [10] * (count // 10) + [count % 10] * bool(count % 10)
+    ((results,),) = registry.sql("SELECT count(*) FROM results WHERE status = 'ok'").fetchall()
+    count = parts(connection, size)
+    sizes = connection.execute(
+        "SELECT count(*) FROM parts JOIN results USING (result_id) WHERE status = 'ok' GROUP BY part ORDER BY part"
+    ).fetchall()
+    assert sum(n for (n,) in sizes) == results
+    assert count >= len(sizes)
+    assert {n for (n,) in sizes[:-1]} == each
+
+
+def test_memory_that_is_too_little_is_no_limit(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qbench.registry_exchange.LITTLE", "2MB")
+    count = registry.export(tmp_path / "all.parquet")
+    assert exports.write_csv(registry, tmp_path / "all.csv") == count == len(lines(tmp_path / "all.csv"))
 
 
 def test_an_export_reaches_its_own_folder_only(registry: Registry, tmp_path: Path) -> None:

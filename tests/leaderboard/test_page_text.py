@@ -90,7 +90,8 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def content(text: str) -> dict[str, Any]:
     sent = json.loads(Elements(text).scripts[0])
-    return json.loads(zlib.decompress(base64.b64decode(sent["packed"]))) if "packed" in sent else sent
+    packed = sent.pop("packed", None)
+    return sent | (json.loads(zlib.decompress(base64.b64decode(packed))) if packed else {})
 
 
 def test_nothing_is_fetched(text: str) -> None:

@@ -2,9 +2,11 @@
 
 const ORDERED = ["method", "unit", "dataset", "spec"];
 
-async function readPage(text) {
-  const sent = JSON.parse(text);
-  return page(sent.packed ? JSON.parse(await unpacked(sent.packed)) : sent);
+// What was sent at once is there at once: boards and the first chart. The rest is added to it.
+async function readPage(sent) {
+  const rest = sent.packed ? JSON.parse(await unpacked(sent.packed)) : sent;
+  sent.charts.push(...rest.more);
+  return page({...sent, points: rest.points, names: rest.names});
 }
 
 async function unpacked(base64) {

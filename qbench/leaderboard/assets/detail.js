@@ -5,9 +5,19 @@ const MOST_RESULTS = 400;
 function detailRow(row, view) {
   const left = node("div", {}, about(row, view), failures(row, view));
   const right = node("div", {}, again(row, view), results(row, view));
-  return node("tr", {class: "detail", id: "detail"}, node("td", {colspan: COLUMNS.length},
+  return node("tr", {class: "detail", id: "detail"}, node("td", {colspan: columnsShown()},
     node("div", {class: "panel"}, left, right)));
 }
+
+// Narrow windows have fewer columns, and a cell across more than there are would make some.
+function columnsShown() {
+  return [...document.querySelectorAll("#table > thead th")].filter((cell) => cell.offsetParent !== null).length;
+}
+
+addEventListener("resize", () => {
+  const cell = document.querySelector("#detail > td");
+  if (cell) cell.colSpan = columnsShown();
+});
 
 function about(row, view) {
   const first = row.own[0] || {};

@@ -3,15 +3,18 @@
 const byId = (id) => document.getElementById(id);
 
 async function start() {
-  const page = await readPage(byId("payload").textContent);
-  if (!page.boards.length) return chartsOf(page, () => ({state: {}})).start();
-  let state = checked(readState(location.hash), page);
+  const sent = JSON.parse(byId("payload").textContent);
+  let state = readState(location.hash);
   let all = false;
   const remembered = new Map();
   const night = matchMedia("(prefers-color-scheme: dark)");
   const dark = () => (state.theme ? state.theme === "dark" : night.matches);
   const look = () => ({state, dark: dark(), marks: () => marksOf(withinBits(selected(page, state), state.bits), ranked(state.bits), state.q)});
-  const charts = chartsOf(page, look);
+  const charts = chartsOf(sent, look);
+  await charts.first();
+  const page = await readPage(sent);
+  if (!page.boards.length) return charts.start();
+  state = checked(state, page);
 
   function ranked(bits) {
     const key = JSON.stringify([state.board, state.class, bits, state.model, state.data, state.device]);
@@ -106,7 +109,7 @@ async function start() {
   }
 
   wire();
-  charts.start();
+  await charts.start();
   show(null);
   window.qbench = Object.freeze({page, standings, rowsOf: (bits = state.bits) => ranked(bits)});
   document.documentElement.dataset.ready = "yes";
