@@ -138,7 +138,7 @@ class Babbles(Base):
     """Writes on every descriptor it can find, the line to the parent among them."""
     name = "babbles"
     def encode(self, x, codebook, *, context):
-        for descriptor in range(3, 64):
+        for descriptor in map(int, os.listdir("/dev/fd")):
             try: os.write(descriptor, b"hello?\\n")
             except OSError: pass
         time.sleep(60)
