@@ -20,19 +20,10 @@ from qbench.errors import (
     UnknownComponentError,
 )
 
-SUITE = """
-name = "tiny"
-version = 1
-[[grid]]
-track = "rate-distortion"
-target = "source"
-quantizer = ["uniform(bits=2)", "uniform(bits=4)"]
-dataset = "gaussian"
-[grid.budget]
-elements = 256
-draws = 2
-fit_elements = 256
-"""
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(str(Path(__file__).parent))
+    from brief_runs import tiny
+
 # As a user types it: no function, no __main__ guard, read from stdin.
 PROGRAM = """
 import qbench
@@ -81,7 +72,7 @@ def test_wrong_quantizers_say_what_is_allowed(
 
 
 def test_a_run_needs_no_main_guard(tmp_path: Path) -> None:
-    (tmp_path / "tiny.toml").write_text(SUITE)
+    (tmp_path / "tiny.toml").write_text(tiny(["uniform(bits=2)", "uniform(bits=4)"]))
     environment = {**os.environ, "QBENCH_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(
         [sys.executable, "-"],

@@ -1,24 +1,25 @@
 """From a registry to what hypotheses are judged by: missing, failed and partnered cells, and unknown names."""
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from qbench import evidence, plugins, suite
-from qbench.environment import environment_id
 from qbench.errors import RegistryError, SuiteError
 from qbench.evidence import Evidence, gather
 from qbench.hypotheses import Estimate
-from qbench.registry import Registry, RunCell
+from qbench.registry import Registry
 from qbench.schema import Cell, Measurement, Result
 from qbench.suite import Planned, Suite
 from qbench.tracks.lattice_verdict import decide_l1
 from qbench.verdicts import Tally
 
-ENVIRONMENT = {"python": "3.11.7"}
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(str(Path(__file__).parent))
+    from sample_results import STARTED, result_of, write_run
+
 SUITE = """
 name = "mine"
 version = 1
@@ -78,22 +79,10 @@ def parse(path: Path, text: str) -> Suite:
     return suite.parse(file)
 
 
-def result(cell: Cell, run_id: str, metrics: Metrics | None) -> Result:
-    given: dict[str, Any] = (
-        {"status": "ok"} if metrics is not None else {"status": "error", "error": "ValueError: boom"}
-    )
-    return Result(
-        cell=cell,
-        fingerprint="f" * 16,
-        device_kind="cpu",
-        device="cpu",
-        environment_id=environment_id(ENVIRONMENT),
-        run_id=run_id,
-        measurements={name: Measurement(value=v, unit="1") for name, v in (metrics or {}).items()},
-        started=datetime.now(UTC),
-        seconds=1.0,
-        **given,
-    )
+def result(cell: Cell, metrics: Metrics | None) -> Result:
+    if metrics is None:
+        return result_of(cell, status="error")
+    return result_of(cell, measurements={name: Measurement(value=v, unit="1") for name, v in metrics.items()})
 
 
 def fill(
@@ -104,10 +93,8 @@ def fill(
 ) -> None:
     """A run of these cells; None is a failure."""
     planned = list(planned)
-    places = [RunCell(one.cell.cell_id, one.cell.track, digest or one.digest) for one in planned]
-    run_id = registry.begin_run("mine", ENVIRONMENT, places)
-    assert registry.write([result(one.cell, run_id, measured(one.cell)) for one in planned])
-    registry.finish_run(run_id)
+    results = [result(one.cell, measured(one.cell)) for one in planned]
+    write_run(registry, results, [digest or one.digest for one in planned])
 
 
 def windows(early: float, late: float, half: float = 0.0) -> dict[str, float | None]:
@@ -142,9 +129,8 @@ def test_the_newest_attempt_counts(tmp_path: Path, catalog: plugins.Catalog, reg
     planned = suite.expand(mine, catalog)[:1]
     fill(registry, planned, lambda cell: None)
     assert [verdict.outcome for verdict in gather(mine, catalog, registry).verdicts()] == ["unmeasured"]
-    run_id = registry.begin_run("mine", ENVIRONMENT, [])
-    again = result(planned[0].cell, run_id, windows(0.5, 0.5)).model_copy(update={"attempt": 2})
-    registry.write([again])
+    again = {"attempt": 2, "started": STARTED + timedelta(hours=1)}
+    registry.write([result(planned[0].cell, windows(0.5, 0.5)).model_copy(update=again)])
     assert [verdict.outcome for verdict in gather(mine, catalog, registry).verdicts()] == ["holds"]
 
 
@@ -168,15 +154,6 @@ def test_a_figure_without_its_interval_says_nothing_unless_it_is_exact(
     assert estimates(exactly) == [Estimate.exact(0.5)] * 4
 
 
-def test_a_figure_that_never_has_an_interval_is_named(
-    tmp_path: Path, catalog: plugins.Catalog, registry: Registry
-) -> None:
-    mine = parse(tmp_path, SUITE)
-    fill(registry, suite.expand(mine, catalog)[:1], lambda cell: {"early.x": 0.5, "late.x": 0.5})
-    with pytest.raises(SuiteError, match="H: no measured cell .* has 'early.x.low'; .* needs exact = true"):
-        gather(mine, catalog, registry).verdicts()
-
-
 def test_the_kind_of_a_layer_is_a_factor_where_layers_are_known(
     tmp_path: Path, catalog: plugins.Catalog, registry: Registry
 ) -> None:
@@ -190,9 +167,8 @@ def test_the_kind_of_a_layer_is_a_factor_where_layers_are_known(
         shift = float(cell.model.name == "cnn")
         return [1.0 + shift, 3.0 + shift]
 
-    run_id = registry.begin_run("mine", ENVIRONMENT, [])
     for one in planned:
-        bare = result(one.cell, run_id, windows(0.5, 0.5))
+        bare = result(one.cell, windows(0.5, 0.5))
         more = {
             name: m.model_copy(update={"samples": layers(one.cell)} if name.endswith("x") else {})
             for name, m in bare.measurements.items()
@@ -259,33 +235,43 @@ def test_a_hypothesis_may_be_about_the_cells_of_a_budget(
     assert some.left_out("x") == (4, 2)
 
 
-def test_a_budget_that_no_cell_has_is_named(
-    tmp_path: Path, catalog: plugins.Catalog, registry: Registry
+@pytest.mark.parametrize(
+    ("text", "metrics", "error", "said"),
+    [
+        pytest.param(
+            *(SUITE, {"early.x": 0.5, "late.x": 0.5}, SuiteError),
+            "H: no measured cell .* has 'early.x.low'; .* needs exact = true",
+            id="a figure that never has an interval",
+        ),
+        pytest.param(
+            *(BUDGETS.replace('gradient = "weights"', 'gradient = "biases"'), windows(0.5, 0.5), SuiteError),
+            "SOME: no cell of track .* has a budget of gradient=biases",
+            id="a budget that no cell has",
+        ),
+        pytest.param(
+            *(SUITE, windows(0.5, 0.5, half=-0.1), RegistryError),
+            r"result [0-9a-f]+: measurement 'early.x' has early.x.low=0.6 above",
+            id="an interval the wrong way round",
+        ),
+        pytest.param(
+            *(SUITE.replace('figure = "x"', 'figure = "y"'), windows(0.5, 0.5), SuiteError),
+            "hypothesis H: no measured cell of track 'float' has 'early.y'; .* there are: early.x, late.x$",
+            id="a figure that nobody measured",
+        ),
+    ],
+)
+def test_what_no_verdict_can_be_made_of_is_named(
+    tmp_path: Path,
+    catalog: plugins.Catalog,
+    registry: Registry,
+    text: str,
+    metrics: Metrics,
+    error: type[Exception],
+    said: str,
 ) -> None:
-    mine = parse(tmp_path, BUDGETS.replace('gradient = "weights"', 'gradient = "biases"'))
-    fill(registry, suite.expand(mine, catalog)[:1], lambda cell: windows(0.5, 0.5))
-    with pytest.raises(SuiteError, match="SOME: no cell of track .* has a budget of gradient=biases"):
-        gather(mine, catalog, registry).verdicts()
-
-
-def test_an_interval_the_wrong_way_round_names_result_and_figure(
-    tmp_path: Path, catalog: plugins.Catalog, registry: Registry
-) -> None:
-    mine = parse(tmp_path, SUITE)
-    fill(registry, suite.expand(mine, catalog)[:1], lambda cell: windows(0.5, 0.5, half=-0.1))
-    with pytest.raises(
-        RegistryError, match=r"result [0-9a-f]+: measurement 'early.x' has early.x.low=0.6 above"
-    ):
-        gather(mine, catalog, registry).verdicts()
-
-
-def test_a_figure_that_nobody_measured_is_named(
-    tmp_path: Path, catalog: plugins.Catalog, registry: Registry
-) -> None:
-    mine = parse(tmp_path, SUITE.replace('figure = "x"', 'figure = "y"'))
-    fill(registry, suite.expand(mine, catalog)[:1], lambda cell: windows(0.5, 0.5))
-    words = r"hypothesis H: no measured cell of track 'float' has 'early.y'; .* there are: early.x, late.x$"
-    with pytest.raises(SuiteError, match=words):
+    mine = parse(tmp_path, text)
+    fill(registry, suite.expand(mine, catalog)[:1], lambda cell: metrics)
+    with pytest.raises(error, match=said):
         gather(mine, catalog, registry).verdicts()
 
 

@@ -1,4 +1,3 @@
-import contextlib
 import itertools
 import math
 import random
@@ -12,15 +11,13 @@ from torch import nn
 from torch.nn import functional
 
 from qbench import energy
-from qbench.augmentation import augmented
-from qbench.classifier import Classifier, autocast_dtype, evaluate, exact_kernels
+from qbench.classifier import Classifier, evaluate
 from qbench.components import Examples, Model, Optimizer
 from qbench.errors import ParameterError
 from qbench.models.cnn import Cnn
 from qbench.models.mlp import Mlp
 from qbench.optimizers.adam import Adam
 from qbench.optimizers.sgd import Sgd
-from qbench.schema import derived_seed
 from qbench.training import Training, rate_factor, train, training_examples
 
 
@@ -219,53 +216,6 @@ def test_cosine_and_warm_up() -> None:
     assert rate_factor(99, 100, Training(schedule="constant")) == 1
 
 
-def test_evaluation_is_float32_and_leaves_the_module_as_it_was() -> None:
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Flatten(), nn.Dropout(0.9), nn.Linear(12, 3))
-    module = Classifier(network, torch.full((1, 3, 1, 1), 10.0), torch.full((1, 3, 1, 1), 5.0)).train()
-    images = torch.randint(0, 256, (7, 3, 2, 2), dtype=torch.uint8)
-    with torch.autocast("cpu", torch.bfloat16):
-        logits = evaluate(module, images, batch=3)
-    assert module.training
-    assert logits.dtype == torch.float32
-    linear = network[2]
-    expected = (images.double().flatten(1) - 10) / 5 @ linear.weight.double().T + linear.bias.double()
-    torch.testing.assert_close(logits.double(), expected, rtol=1e-5, atol=1e-5)
-
-
-def test_kernel_settings_return() -> None:
-    def settings() -> list[object]:
-        backends = torch.backends
-        return [
-            *(
-                owner.fp32_precision
-                for owner in (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul)
-            ),
-            *(backends.cudnn.deterministic, backends.cudnn.benchmark),
-        ]
-
-    before = settings()
-    with contextlib.suppress(RuntimeError), exact_kernels():
-        assert settings() == ["ieee", "ieee", "ieee", True, False]
-        raise RuntimeError
-    assert settings() == before
-
-
-@pytest.mark.parametrize(
-    ("capabilities", "expected"),
-    [
-        ({"avx512_bf16": True}, torch.bfloat16),
-        ({"amx_bf16": True}, torch.bfloat16),
-        ({"avx512_f": True}, None),
-    ],
-)
-def test_bfloat16_only_where_it_is_native(
-    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], expected: torch.dtype | None
-) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
-    assert autocast_dtype(torch.device("cpu")) is expected
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_the_same_bits_twice_on_a_gpu(digits: Examples) -> None:
@@ -289,58 +239,6 @@ def test_the_learning_rate_times_its_factor(digits: Examples) -> None:
     model, training = Mlp(width=16, depth=2), Training(epochs=1)
     half = train(model, Sgd(lr=0.5), digits, training, seed=1, lr_factor=0.25).module
     assert weights(half) == weights(train(model, Sgd(lr=0.125), digits, training, seed=1).module)
-
-
-class Gained(nn.Module):
-    """A network whose logits are multiplied by a number that is learned; notes the pictures it is trained on."""
-
-    def __init__(self, module: nn.Module, steps: int) -> None:
-        super().__init__()
-        self.module, self.steps = module, steps
-        self.gain = nn.Parameter(torch.ones(()))
-        self.seen: list[torch.Tensor] = []
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        if self.training:
-            self.seen.append(images)
-        return self.module(images) * self.gain
-
-
-def test_the_network_around_is_trained_and_what_it_adds_does_not_decay(digits: Examples) -> None:
-    """A decay of 1000 times the rate of 1e-3 takes all of a weight away in every step, but for the last gradient."""
-    training = Training(epochs=2, batch_size=129, schedule="constant", warmup=0)
-    optimizer = Sgd(lr=1e-3, weight_decay=1000.0)
-    trained = train(Mlp(width=8, depth=1), optimizer, digits, training, seed=0, around=Gained).module
-    assert isinstance(trained, Gained)
-    assert trained.steps == len(trained.seen) == 20
-    assert abs(float(trained.gain.detach()) - 1) < 0.1
-    assert float(trained.module.get_parameter("network.1.weight").detach().abs().max()) < 0.01
-
-
-def test_training_examples_are_those_that_are_shown(digits: Examples) -> None:
-    training = Training(epochs=3, batch_size=1, validation=0.5)
-    few = Examples(digits.train_inputs[:12], digits.train_labels[:12], *torch.empty(2, 0), classes=10)
-    trained = train(Mlp(width=8, depth=0), Sgd(), few, training, seed=4, around=Gained).module
-    assert isinstance(trained, Gained)
-    images, labels = training_examples(few, training, seed=4)
-    assert {x.numpy().tobytes() for x in trained.seen} == {x.numpy().tobytes() for x in images.unsqueeze(1)}
-    assert len(images) == len(labels) == 6
-
-
-def test_pictures_are_cropped_and_flipped_in_every_step(digits: Examples) -> None:
-    """Every other step of an epoch shows other pieces; the order of the pictures is that of plain training."""
-    few = Examples(digits.train_inputs[:64], digits.train_labels[:64], *torch.empty(2, 0), classes=10)
-    shown = []
-    for crop, flip in ((0, False), (2, True)):
-        training = Training(epochs=2, batch_size=32, validation=0.5, crop=crop, flip=flip)
-        trained = train(Mlp(width=8, depth=0), Sgd(), few, training, seed=4, around=Gained).module
-        assert isinstance(trained, Gained)
-        shown.append(trained.seen)
-    plain, moved = shown
-    own = torch.Generator().manual_seed(derived_seed(4, "augmentation"))
-    for before, after in zip(plain, moved, strict=True):
-        assert torch.equal(after, augmented(before, own, crop=2, flip=True))
-    assert not torch.equal(plain[0], moved[0])
 
 
 def test_augmentation_draws_from_a_generator_of_its_own(digits: Examples) -> None:

@@ -4,20 +4,20 @@ import contextlib
 import io
 import json
 import re
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from qbench import cli, plugins, suite
 from qbench.cli.verdict_page import text
 from qbench.cli.verdicts import percent
-from qbench.environment import environment_id
-from qbench.registry import Registry, RunCell
+from qbench.registry import Registry
 from qbench.schema import Cell, Measurement, Result
 
-ENVIRONMENT = {"python": "3.11.7"}
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(str(Path(__file__).parent))
+    from sample_results import result_of, write_run
+
 MODELS = ["mlp", "cnn", "alexnet", "resnet18", "densenet121", "googlenet"]
 OPTIMIZERS = ["sgd", "momentum", "rmsprop", "adagrad", "adam", "adamw"]
 HOSTILE = "ValueError: <script>alert(1)</script> | `rm` *bold* [x](y)"
@@ -64,30 +64,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     planned = suite.expand(suite.parse(folder / "mine.toml"), plugins.load(["all"]))
     run = [one for one in planned if one.cell.model and one.cell.model.name != "googlenet"]
     registry = Registry(folder / "results.duckdb")
-    places = [RunCell(one.cell.cell_id, one.cell.track, one.digest) for one in run]
-    run_id = registry.begin_run("mine", ENVIRONMENT, places)
-    registry.write([result(one.cell, run_id) for one in run])
-    registry.finish_run(run_id)
+    write_run(registry, [result(one.cell) for one in run], [one.digest for one in run])
     return folder
 
 
-def result(cell: Cell, run_id: str) -> Result:
+def result(cell: Cell) -> Result:
     assert cell.model is not None
     assert cell.optimizer is not None
-    bad = (cell.model.name, cell.optimizer.name) == ("densenet121", "adamw")
-    given: dict[str, Any] = {"status": "error", "error": HOSTILE} if bad else {"status": "ok"}
-    return Result(
-        cell=cell,
-        fingerprint="f" * 16,
-        device_kind="cpu",
-        device="cpu",
-        environment_id=environment_id(ENVIRONMENT),
-        run_id=run_id,
-        measurements={} if bad else measurements(cell),
-        started=datetime.now(UTC),
-        seconds=1.0,
-        **given,
-    )
+    if (cell.model.name, cell.optimizer.name) == ("densenet121", "adamw"):
+        return result_of(cell, status="error", error=HOSTILE)
+    return result_of(cell, measurements=measurements(cell))
 
 
 def verdicts(place: Path, *words: str) -> tuple[int, str, str]:

@@ -10,6 +10,7 @@ from qbench.hypotheses import Estimate, Hypothesis
 from qbench.verdicts import Observation, Tally, decide
 
 ONE = Hypothesis(id="H", claim="small", track="float", all=[{"figure": "x", "at_most": 1.0}])
+TWO = [{"figure": name, "at_most": 1.0} for name in "xy"]
 GOOD, BAD, OPEN = Estimate.exact(0.5), Estimate.exact(2.0), Estimate(1.0, 0.5, 1.5)
 MODELS = ("mlp", "cnn", "alexnet", "resnet18", "densenet121", "googlenet")
 OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adagrad", "adam", "adamw")
@@ -125,12 +126,7 @@ def test_seeds_are_no_component_and_equal_figures_have_none() -> None:
 
 
 def test_of_several_figures_the_least_supported_decides() -> None:
-    both = Hypothesis(
-        id="H",
-        claim="small",
-        track="float",
-        all=[{"figure": "x", "at_most": 1.0}, {"figure": "y", "at_most": 1.0}],
-    )
+    both = Hypothesis(id="H", claim="small", track="float", all=TWO)
     observations = [Observation({}, {"x": GOOD, "y": GOOD if n < 2 else BAD}) for n in range(5)]
     verdict = decide(both, observations)
     assert (verdict.deciding, verdict.outcome) == ("y", "depends")
@@ -139,12 +135,7 @@ def test_of_several_figures_the_least_supported_decides() -> None:
 
 
 def test_of_alternatives_the_most_supported_decides() -> None:
-    either = Hypothesis(
-        id="H",
-        claim="small",
-        track="float",
-        any=[{"figure": "x", "at_most": 1.0}, {"figure": "y", "at_most": 1.0}],
-    )
+    either = Hypothesis(id="H", claim="small", track="float", any=TWO)
     observations = [Observation({}, {"x": BAD, "y": GOOD if n < 4 else BAD}) for n in range(5)]
     verdict = decide(either, observations)
     assert (verdict.deciding, verdict.outcome) == ("y", "holds")

@@ -13,7 +13,7 @@ from ..errors import ParameterError
 from . import comparable, papers, sheets
 from .comparable import Group
 from .matrix import PLACES, SIDES, Matrix, matrix
-from .options import registry_option, where_option
+from .options import Decorator, registry_option, where_option
 from .papers import Printed
 from .sheets import Sheet
 
@@ -21,24 +21,15 @@ FORMATS = ("markdown", "latex", "csv")
 DEFAULTS = {"format": "markdown", "rows": "quantizer"}
 
 
+def _choice(name: str, argument: str, among: Sequence[str], says: str) -> Decorator:
+    kind, default = click.Choice(among), DEFAULTS[name]
+    return click.option(f"--{name}", argument, type=kind, default=default, show_default=True, help=says)
+
+
 @click.command("table")
 @where_option
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(FORMATS),
-    default="markdown",
-    show_default=True,
-    help="Of the table.",
-)
-@click.option(
-    "--rows",
-    "row",
-    type=click.Choice(SIDES),
-    default="quantizer",
-    show_default=True,
-    help="What the rows are.",
-)
+@_choice("format", "form", FORMATS, "Of the table.")
+@_choice("rows", "row", SIDES, "What the rows are.")
 @click.option(
     "--columns",
     metavar="SIDE,...",

@@ -13,19 +13,11 @@ import pytest
 
 from qbench import cli, plugins
 
-SUITE = """
-name = "tiny"
-version = 1
-[[grid]]
-track = "rate-distortion"
-target = "source"
-quantizer = ["uniform(bits=2)", "uniform(bits=4)", "lloyd-max(bits=3)", "ecsq(rate=2.0)"]
-dataset = ["gaussian", "laplacian"]
-[grid.budget]
-elements = 256
-draws = 2
-fit_elements = 256
-"""
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(str(Path(__file__).parents[1]))
+    from brief_runs import tiny
+
+QUANTIZERS = ("uniform(bits=2)", "uniform(bits=4)", "lloyd-max(bits=3)", "ecsq(rate=2.0)")
 STRANGER = '''
 import qbench
 
@@ -116,7 +108,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, make_distribution: Callab
     folder = tmp_path_factory.mktemp("cli")
     make_distribution(folder, STRANGER)
     suite, registry = folder / "tiny.toml", folder / "r.duckdb"
-    suite.write_text(SUITE)
+    suite.write_text(tiny(QUANTIZERS, ["gaussian", "laplacian"]))
     common = ["--suite", suite, "--registry", registry, "--device", "cpu"]
     with surroundings(folder):
         return Ran(command("run", *common, "--quantizer", "refuses", "--workers", 1), registry, suite)

@@ -3,7 +3,6 @@
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,12 @@ from scipy import stats
 
 from qbench.cli.choosing import Search, Trial, choose, searches, seeds_interval, wilson
 from qbench.cli.recipes import to_choose, trials
-from qbench.environment import environment_id
-from qbench.registry import Registry, RunCell
-from qbench.schema import Cell, Measurement, Result, Spec
+from qbench.registry import Registry
+from qbench.schema import Cell, Measurement, Spec
+
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(str(Path(__file__).parents[1]))
+    from sample_results import result_of, write_run
 
 HELD = 200
 
@@ -169,34 +171,18 @@ def test_wilson_covers() -> None:
 def registry(tmp_path: Path) -> Registry:
     """adam: best at 0.003 in the middle; sgd: best at its upper edge, and one point of it diverged."""
     held = Registry(tmp_path / "recipes.duckdb")
-    right = {"adam": {0.001: 150, 0.003: 180, 0.01: 120}, "sgd": {0.03: None, 0.1: 140, 0.3: 160}}
+    right = {("adam", 0.001): 150, ("adam", 0.003): 180, ("adam", 0.01): 120}
+    right |= {("sgd", 0.03): None, ("sgd", 0.1): 140, ("sgd", 0.3): 160}
     results = []
-    environment = {"python": "3.11"}
-    cells = {
-        (name, lr, seed): cell(lr, seed, name) for name in right for lr in right[name] for seed in (0, 1)
-    }
-    places = [RunCell(one.cell_id, "float", "d" * 64) for one in cells.values()]
-    run_id = held.begin_run("recipes", environment, places)
-    for (name, lr, seed), one in cells.items():
-        count = right[name][lr]
-        found = {} if count is None else metrics(count, accuracy=90.0 + seed)
-        results.append(
-            Result(
-                cell=one,
-                fingerprint="f" * 16,
-                device_kind="cpu",
-                device="cpu",
-                environment_id=environment_id(environment),
-                run_id=run_id,
-                status="ok" if found else "blocked",
-                error=None if found else "its baseline failed",
-                measurements={key: Measurement(**value) for key, value in found.items()},
-                started=datetime(2026, 1, 2, tzinfo=UTC),
-                seconds=1.0,
-            )
-        )
-    assert held.write(results)
-    held.finish_run(run_id)
+    for ((name, lr), count), seed in itertools.product(right.items(), (0, 1)):
+        one = cell(lr, seed, name)
+        if count is None:
+            results.append(result_of(one, status="blocked", error="its baseline failed"))
+            continue
+        found = metrics(count, accuracy=90.0 + seed)
+        measured = {key: Measurement(**value) for key, value in found.items()}
+        results.append(result_of(one, measurements=measured))
+    write_run(held, results, itertools.repeat("d" * 64), "recipes")
     return held
 
 

@@ -121,7 +121,7 @@ def test_an_interrupted_run_keeps_what_was_finished(ran: Any, tmp_path: Path) ->
     grid = f'dataset = "gaussian"\nseed = {list(range(500))}'
     suite.write_text(
         ran.suite.read_text()
-        .replace('dataset = ["gaussian", "laplacian"]', grid)
+        .replace('dataset = ["gaussian", "laplacian"]\nseed = [0]', grid)
         .replace("draws = 2", "draws = 64")
     )
     words = ["run", "--suite", suite, "--registry", registry, "--workers", "1", "--device", "cpu"]

@@ -1,81 +1,24 @@
-"""``qbench table``: means and errors by hand, nothing mixed, and text that is read back whatever it holds."""
+"""``qbench table``: means and errors by hand, and nothing mixed."""
 
 import csv
 import io
-import itertools
 import math
 import re
 import shlex
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from markdown_it import MarkdownIt
 
-from qbench.cli import matrix, papers, sheets
-from qbench.cli.matrix import Figure, Line, Matrix
-from qbench.environment import environment_id
-from qbench.headlines import Headline, Measured
-from qbench.registry import Registry, RunCell
-from qbench.schema import Cell, Measurement, Result, Spec
-from qbench.typesetting import latex, plain
+from qbench.cli import matrix
+from qbench.headlines import Measured
+from qbench.registry import Registry
 
-ENVIRONMENT = {"python": "3.11"}
-
-
-def cell(quantizer: str, model: str = "mlp", dataset: str = "digits", seed: int = 0, **budget: Any) -> Cell:
-    return Cell(
-        track="ptq",
-        track_version=1,
-        target="weight",
-        quantizer=Spec.parse(quantizer),
-        model=Spec.parse(model),
-        dataset=Spec.parse(dataset),
-        optimizer=Spec.parse("adam"),
-        seed=seed,
-        budget=budget,
-    )
-
-
-def add(
-    held: Registry,
-    found: Sequence[tuple[Cell, dict[str, float]]],
-    digest: str = "d" * 64,
-    status: str = "ok",
-    attempt: int = 1,
-    device: str = "cpu",
-    rate_class: str = "fixed",
-) -> None:
-    places = [RunCell(one.cell_id, one.track, digest) for one, _ in found]
-    run_id = held.begin_run("standard", ENVIRONMENT, places)
-    results = [
-        Result(
-            cell=one,
-            attempt=attempt,
-            fingerprint="f" * 16,
-            device_kind="cuda" if "GPU" in device else "cpu",
-            device=device,
-            environment_id=environment_id(ENVIRONMENT),
-            run_id=run_id,
-            status=status,
-            error=None if status == "ok" else "no",
-            measurements={name: Measurement(value=value, unit="%") for name, value in values.items()},
-            facts={"rate_class": rate_class},
-            started=datetime(2026, 1, 1, attempt, tzinfo=UTC),
-            seconds=1.0,
-        )
-        for one, values in found
-    ]
-    assert held.write(results)
-    held.finish_run(run_id)
-
-
-def accuracy(value: float, rate: float = 4.0, kl: float = 0.5) -> dict[str, float]:
-    return {"accuracy": value, "baseline_accuracy": 99.0, "accuracy_drop": 99 - value, "rate": rate, "kl": kl}
+with pytest.MonkeyPatch.context() as patch:
+    for folder in Path(__file__).parents[:2]:
+        patch.syspath_prepend(str(folder))
+    from tabling import HEADLINE, accuracy, add, cell, tables
 
 
 @pytest.fixture
@@ -107,24 +50,6 @@ def table(qb: Callable[..., Any]) -> Callable[..., str]:
         return str(ended.out)
 
     return call
-
-
-def tables(text: str) -> list[list[list[str]]]:
-    """Of every table of Markdown the rows, as a library reads them: what is shown, bold in asterisks."""
-    found: list[list[list[str]]] = []
-    for token in MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text):
-        if token.type == "table_open":
-            found.append([])
-        elif token.type == "tr_open":
-            found[-1].append([])
-        elif token.type == "inline" and token.level >= 3:
-            assert {child.type for child in token.children} <= KNOWN
-            found[-1][-1].append("".join(SHOWN.get(c.type, c.content) for c in token.children))
-    return found
-
-
-SHOWN = {"strong_open": "**", "strong_close": "**", "em_open": "", "em_close": ""}
-KNOWN = {"text", "text_special", *SHOWN}
 
 
 def test_means_over_common_seeds_with_their_standard_error(held: Registry, table: Callable[..., str]) -> None:
@@ -345,145 +270,6 @@ def test_trained_models_are_lines(tmp_path: Path, table: Callable[..., str]) -> 
         assert rows == [["model, optimizer", "digits"], ["cnn, adam", "91.00"], ["mlp, adam", "90.00"]]
     (rows,) = tables(table(held, "--rows", "dataset"))
     assert rows == [["dataset", "cnn, adam", "mlp, adam"], ["digits", "91.00", "90.00"]]
-
-
-HEADLINE = Headline("accuracy", None, "accuracy in %")
-word = st.text(
-    st.characters(exclude_categories=["Cs"]) | st.sampled_from("\\{}$&#^_~%|`<>[]*-'\"\n\u2028\u202e"),
-    min_size=1,
-    max_size=12,
-)
-
-
-@st.composite
-def matrices(draw: st.DrawFn) -> Matrix:
-    """Figures with holes, of lines and places with any names."""
-    lines = [
-        Line(name, c)
-        for name, c in draw(
-            st.lists(
-                st.tuples(word, st.sampled_from(["fixed", "coded"])), min_size=1, max_size=3, unique=True
-            )
-        )
-    ]
-    places = [
-        (("model", m), ("dataset", d))
-        for m, d in draw(st.lists(st.tuples(word, word), min_size=1, max_size=4, unique=True))
-    ]
-    keys = draw(st.lists(st.sampled_from(list(itertools.product(lines, places))), min_size=1, unique=True))
-    figures = {
-        key: Figure(
-            draw(st.floats(-1e6, 1e6)),
-            draw(st.none() | st.floats(0, 9)),
-            draw(st.integers(1, 3)),
-            (draw(st.floats(0.1, 9)),),
-            draw(st.booleans()),
-        )
-        for key in keys
-    }
-    return Matrix(HEADLINE, lines, places, figures, frozenset(), True)
-
-
-@st.composite
-def printed(draw: st.DrawFn) -> papers.Printed:
-    row = draw(st.sampled_from(["quantizer", "model", "dataset"]))
-    columns = draw(st.sampled_from([(), ("dataset", "model"), ("quantizer",)]))
-    sheet = draw(
-        st.sampled_from(sheets.sheets(draw(matrices()), row, [side for side in columns if side != row]))
-    )
-    return papers.Printed(
-        sheet, draw(word), (f"Suite {draw(word)}",), f"qbench table {shlex.quote(draw(word))}"
-    )
-
-
-def split(row: str) -> list[str]:
-    """Cells of a row of LaTeX: what unescaped ampersands outside braces part."""
-    cells, depth, escaped = [""], 0, False
-    for mark in row:
-        depth += 0 if escaped else (mark == "{") - (mark == "}")
-        assert depth >= 0
-        if mark == "&" and not escaped:
-            assert depth == 0
-            cells.append("")
-        else:
-            cells[-1] += mark
-        escaped = mark == "\\" and not escaped
-    assert depth == 0
-    return [cell.strip() for cell in cells]
-
-
-def width(cell: str) -> int:
-    spanning = re.match(r"\\multicolumn\{(\d+)\}", cell)
-    return int(spanning[1]) if spanning else 1
-
-
-@settings(max_examples=40, deadline=None)
-@given(printed())
-def test_latex_is_well_formed_whatever_the_names(one: papers.Printed) -> None:
-    out = papers.to_latex(one)
-    comment, *lines = out.splitlines()
-    assert comment.startswith("% qbench table ")
-    assert all(
-        out.count(f"\\begin{{{name}}}") == out.count(f"\\end{{{name}}}") == 1 for name in ("table", "tabular")
-    )
-    (spec,) = re.findall(r"\\begin\{tabular\}\{(l?r*)\}", out)
-    start, end = lines.index("\\toprule"), lines.index("\\bottomrule")
-    rows = [line for line in lines[start + 1 : end] if not line.startswith(("\\midrule", "\\cmidrule"))]
-    assert lines[start + 1 : end].count("\\midrule") == 1
-    for row in rows:
-        assert row.endswith(" \\\\")
-        assert sum(map(width, split(row.removesuffix(" \\\\")))) == len(spec)
-        assert not row.startswith(("[", "*"))
-    assert "%" not in re.sub(r"\\%", "", "\n".join(lines))
-    for text in (one.title, *one.notes, one.command):
-        assert latex(text) in out
-    drawn = papers.grid(one.sheet)
-    for row in drawn.body:
-        assert f"{latex(row.texts[0])} &" in out or f"\\emph{{{latex(row.texts[0])}}}" in out
-
-
-@settings(max_examples=40, deadline=None)
-@given(printed())
-def test_markdown_is_read_back_whatever_the_names(one: papers.Printed) -> None:
-    (rows,) = tables(papers.to_markdown(one))
-    drawn = papers.grid(one.sheet)
-    wide = len(drawn.stub) + len(one.sheet.columns)
-    assert {len(row) for row in rows} == {wide}
-    for shown, row in zip(rows[1:], drawn.body, strict=True):
-        assert shown[0].strip() == plain(row.texts[0]).strip()
-        for text, cell in zip(shown[-len(row.cells) :], row.cells, strict=False):
-            value = f"**{cell.value}**" if cell.best else cell.value
-            assert text == (f"{value} ± {cell.error}" if cell.error else value)
-
-
-@settings(max_examples=40, deadline=None)
-@given(matrices())
-def test_every_figure_stands_in_one_place_whatever_the_sides(found: Matrix) -> None:
-    sides = ("quantizer", "model", "dataset")
-    for row in sides:
-        for columns in ([], *([side] for side in sides if side != row)):
-            made = sheets.sheets(found, row, columns)
-            values = sorted(figure.value for sheet in made for figure in sheet.figures.values())
-            assert values == sorted(figure.value for figure in found.figures.values())
-            assert all(
-                set(sheet.figures) <= set(itertools.product(sheet.rows, sheet.columns)) for sheet in made
-            )
-
-
-def test_equal_headers_beside_each_other_become_one() -> None:
-    places = [(("model", m), ("dataset", d)) for m, d in itertools.product(("mlp", "cnn"), ("a", "b"))]
-    line = Line("q", "fixed")
-    figures = {(line, place): Figure(float(n), None, 1, (4.0,)) for n, place in enumerate(places)}
-    (sheet,) = sheets.sheets(Matrix(HEADLINE, [line], places, figures, frozenset(), True), "quantizer", [])
-    lines = papers.to_latex(papers.Printed(sheet, "t", (), "c")).splitlines()
-    start = lines.index("\\toprule")
-    assert lines[start + 1 : start + 6] == [
-        r" &  & \multicolumn{2}{c}{mlp} & \multicolumn{2}{c}{cnn} \\",
-        r"\cmidrule(lr){3-4}\cmidrule(lr){5-6}",
-        r"quantizer & bits/elem & a & b & a & b \\",
-        r"\midrule",
-        r"q & 4.00 & 0.00 & 1.00 & 2.00 & 3.00 \\",
-    ]
 
 
 def test_a_network_tested_on_other_data_has_a_column() -> None:

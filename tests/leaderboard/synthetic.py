@@ -17,6 +17,16 @@ ANCHOR = {
     "scale_dtype": "float16",
     "scheme": "midrise",
 }
+# Of two of the quantizers; the others are unknown to a page that is built with it.
+CATALOG = {
+    "uniform": {
+        "family": "scalar",
+        "reference": "Max 1960",
+        "distribution": "qbench-suite",
+        "kind": "quantizer",
+    },
+    "method-1": {"family": "lattice", "reference": "", "distribution": "stranger", "kind": "quantizer"},
+}
 ENVIRONMENT = {"packages": {"qbench-suite": "0.1"}, "hardware": "synthetic"}
 _SECONDS = 1.75e9
 

@@ -23,17 +23,8 @@ from qbench.registry_file import RegistryFile
 
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(Path(__file__).parent))
-    from synthetic import add
+    from synthetic import CATALOG, add
 
-CATALOG = {
-    "uniform": {
-        "family": "scalar",
-        "reference": "Max 1960",
-        "distribution": "qbench-suite",
-        "kind": "quantizer",
-    },
-    "method-1": {"family": "lattice", "reference": "", "distribution": "stranger", "kind": "quantizer"},
-}
 FILES = ["README.md", "index.html", "results.csv", "results.parquet"]
 
 

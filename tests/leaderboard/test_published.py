@@ -2,68 +2,51 @@
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pytest
 
-from qbench.environment import environment_id
 from qbench.errors import RegistryError
 from qbench.leaderboard import published, pulling
 from qbench.leaderboard.faults import HubError
 from qbench.leaderboard.hub import Hub, Repository
 from qbench.leaderboard.published import FILE, absent, columns, count, same, sift, write
 from qbench.leaderboard.pulling import pull
-from qbench.registry import Merged, Registry, RunCell
+from qbench.registry import Merged, Registry
 from qbench.schema import Cell, Measurement, Result, Spec
 
 with pytest.MonkeyPatch.context() as patch:
-    patch.syspath_prepend(str(Path(__file__).parent))
+    for folder in Path(__file__).parents[:2]:
+        patch.syspath_prepend(str(folder))
     import loopback_hub
     from loopback_hub import LoopbackHub
+    from sample_results import STARTED, result_of, write_run
 
-ENVIRONMENT = {"python": "3.11.7", "packages": {"torch": "2.11.0"}}
-STARTED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 RESULTS = Repository.named("dataset", "alice/board-results")
 
 
-def make_result(seed: int, run_id: str, **changes: Any) -> Result:
-    dataset, quantizer = Spec.parse("gaussian"), Spec.parse("uniform(bits=4)")
+def make_result(seed: int) -> Result:
     cell = Cell(
         track="rate-distortion",
         track_version=1,
         target="source",
-        dataset=dataset,
-        quantizer=quantizer,
+        dataset=Spec.parse("gaussian"),
+        quantizer=Spec.parse("uniform(bits=4)"),
         seed=seed,
     )
-    given: dict[str, Any] = {
-        "cell": cell,
-        "fingerprint": "f" * 16,
-        "device_kind": "cpu",
-        "device": "cpu",
-        "environment_id": environment_id(ENVIRONMENT),
-        "run_id": run_id,
-        "status": "ok",
-        "measurements": {
-            "mse": Measurement.mean([0.25, 0.75 + seed], "mse"),
-            "rate": Measurement.mean([4.0], "bit"),
-        },
-        "started": STARTED + timedelta(seconds=seed),
-        "seconds": 1.5,
+    measured = {
+        "mse": Measurement.mean([0.25, 0.75 + seed], "mse"),
+        "rate": Measurement.mean([4.0], "bit"),
     }
-    return Result(**given | changes)
+    return result_of(cell, measurements=measured, started=STARTED + timedelta(seconds=seed))
 
 
-def make_registry(path: Path, seeds: range, **changes: Any) -> Registry:
+def make_registry(path: Path, seeds: range) -> Registry:
     """A registry of one run with a result for each of ``seeds``."""
     registry = Registry(path)
-    cells = [RunCell(make_result(seed, "r").cell_id, "rate-distortion", "d" * 64) for seed in seeds]
-    run_id = registry.begin_run("smoke", ENVIRONMENT, cells)
-    registry.write([make_result(seed, run_id, **changes) for seed in seeds])
-    registry.finish_run(run_id)
+    write_run(registry, [make_result(seed) for seed in seeds], ["d" * 64] * len(seeds), "smoke")
     return registry
 
 
