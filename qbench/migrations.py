@@ -9,6 +9,7 @@ from collections.abc import Callable
 import duckdb
 from duckdb import DuckDBPyConnection
 
+from .attempts import counting
 from .errors import RegistryError
 
 Step = Callable[[DuckDBPyConnection], object]
@@ -188,4 +189,16 @@ def m004_trust(connection: DuckDBPyConnection) -> None:
             ) AS named
             GROUP BY named.result_id
         ) AS p ON p.result_id = r.result_id;
+    """)
+
+
+@migration
+def m005_what_counts(connection: DuckDBPyConnection) -> None:
+    connection.execute(f"""
+        CREATE OR REPLACE VIEW latest AS
+        SELECT h.*, coalesce(m.metrics, MAP {{}}) AS metrics
+        FROM ({counting(each=["cell_id"])}) AS h
+        LEFT JOIN (
+            SELECT result_id, map(list(name), list(value)) AS metrics FROM measurements GROUP BY result_id
+        ) AS m ON m.result_id = h.result_id
     """)

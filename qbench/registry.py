@@ -22,10 +22,10 @@ reproductions
     results that were run again: result_id, again_id (the newer result), environment_id and started (of the newer),
     holds, independent (the older was not measured here), details
 
-Views: ``history`` (results in every run they belong to, with suite and digest), ``latest`` (the newest
-attempt at each cell, with ``metrics['name']``), and for each track its successful rows of ``latest`` with the
-usual metrics as columns: ``rate_distortion``, ``ptq``; ``trust`` (result_id, trust: reproduced or self-reported,
-reproductions: how many independent ones hold). Times are UTC. Parameters, budget and facts are JSON:
+Views: ``history`` (results in every run they belong to, with suite and digest), ``latest`` (the attempt at each
+cell that counts, see :mod:`qbench.attempts`, with ``metrics['name']``), and for each track its successful rows of
+``latest`` with the usual metrics as columns: ``rate_distortion``, ``ptq``; ``trust`` (result_id, trust: reproduced or
+self-reported, reproductions: how many independent ones hold). Times are UTC. Parameters, budget and facts are JSON:
 ``parameters->>'$.bits'``.
 """
 
@@ -47,7 +47,7 @@ from .errors import RegistryError
 from .places import registry_path
 from .registry_exchange import Merged, merge_file, write_parquet
 from .registry_file import WAIT, BusyError, RegistryFile, explained
-from .registry_rows import Batch, Row, insert, insert_environments, utc
+from .registry_rows import Batch, Entry, Row, insert, insert_environments, utc
 from .registry_sql import Key, Known, Results, Rows, ask, find_latest, find_result, find_results
 from .registry_trust import Reproduction, Trust, enter_reproduction, imported_from, trust_of
 from .schema import Result, canonical_json
@@ -108,7 +108,7 @@ class Registry:
         return ask(self._file.reader(), query, parameters)
 
     def results(self, where: str | Iterable[str] | Selection | None = None, *, all: bool = False) -> Results:
-        """The newest attempt at each cell, or with ``all`` every attempt, oldest first.
+        """Of each cell the attempt that counts (:mod:`qbench.attempts`), or with ``all`` every attempt, oldest first.
 
         Args:
             where: terms such as ``track=ptq quantizer=uniform bits=2,4``; see :mod:`qbench.selection`.
@@ -199,7 +199,7 @@ class Registry:
         Raises:
             RegistryError: the file cannot be written (a full disk, no permission), and nothing was.
         """
-        batch = Batch(results)
+        batch = Batch(map(Entry.of, results))
         try:
             with self._file.transaction(wait) as connection:
                 batch.insert(connection)

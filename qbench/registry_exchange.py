@@ -6,27 +6,26 @@ stranger had written it; identifiers are computed anew and have to agree.
 """
 
 import contextlib
-import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TypeVar
 
 import duckdb
 from duckdb import DuckDBPyConnection
-from pydantic import BeforeValidator, Field, ValidationError
 
-from .environment import environment_id
 from .errors import RegistryError
-from .registry_file import NO_EXTENSIONS, WAIT, RegistryFile, alone, explained, restrict
-from .registry_rows import Batch, Row, insert, insert_environments, to_result, utc
+from .registry_file import NO_EXTENSIONS, WAIT, RegistryFile, alone, explained, restrict, settle
+from .registry_incoming import NOT_VALID, Incoming, Validator, fault
+from .registry_rows import Batch, Row, first_of, insert
 from .registry_trust import enter_imports
-from .schema import Frozen, Result, canonical_json
 
-BATCH = 500
+# Rows that are read at a time, and that are written at a time: each time has the price of opening the registry.
+PORTION, BATCH = 500, 5000
+# What rows that wait to be written may hold, in bytes.
+HELD = 200_000_000
 PART = 600_000_000
 LITTLE = "1GB"
 _PARQUET, _DUCKDB = b"PAR1", b"DUCK"
@@ -84,34 +83,9 @@ _PARTS = """
     )
 """
 
-_FIRST_COMES = "DO UPDATE SET result_id = coalesce(result_id, excluded.result_id)"
+_FIRST_COMES = "ON CONFLICT DO UPDATE SET result_id = excluded.result_id WHERE run_cells.result_id IS NULL"
 
 T = TypeVar("T")
-Json = Annotated[dict[str, Any], BeforeValidator(json.loads)]
-
-
-class Membership(Frozen):
-    """A run that a result belongs to, and its place in it."""
-
-    run_id: str = Field(max_length=64)
-    suite: str = Field(max_length=256)
-    version: str = Field(max_length=64)
-    arguments: Json
-    environment: Json
-    started: datetime
-    finished: datetime | None
-    status: Literal["running", "finished", "interrupted"]
-    position: int = Field(ge=0, lt=2**31)
-    digest: str = Field(max_length=64)
-
-
-@dataclass(frozen=True)
-class Incoming:
-    """A validated row."""
-
-    result: Result
-    environment: dict[str, Any] | None
-    runs: list[Membership]
 
 
 @dataclass(frozen=True)
@@ -213,40 +187,57 @@ def merge_file(target: RegistryFile, path: Path, source: str | None = None) -> M
         RegistryError: the file is neither, or ``target`` cannot be written.
     """
     merged = Merged()
-    for rows in _batches(path):
-        good: list[Incoming] = []
-        for row in rows:
-            try:
-                good.append(_validated(row))
-            except (ValueError, TypeError, KeyError, RecursionError, OverflowError, AttributeError) as error:
-                merged += Merged(rejected=1, reason=_first_line(row, error))
-        added = _append(target, good, source or path.name)
-        merged += Merged(added=added, present=len(good) - added)
+    for incoming, rejected in _written_together(path):
+        merged += rejected + _append(target, incoming, source or path.name)
     return merged
 
 
-def _batches(path: Path) -> Iterator[list[Row]]:
-    connection, query, parameters = _source(path)
+def _written_together(path: Path) -> Iterator[tuple[list[Incoming], Merged]]:
+    """Valid rows, as many at a time as are written in one transaction, and what was rejected among them."""
+    validator, good, rejected, held = Validator(), list[Incoming](), Merged(), 0
+    for rows in _portions(path):
+        for row in rows:
+            try:
+                good.append(validator.incoming(row))
+                held += good[-1].weight
+            except NOT_VALID as error:
+                rejected += Merged(rejected=1, reason=fault(row, error))
+        if len(good) >= BATCH or held >= HELD:
+            yield good, rejected
+            good, rejected, held = [], Merged(), 0
+    yield good, rejected
+
+
+def _portions(path: Path) -> Iterator[list[Row]]:
+    connection, queries, parameters = _source(path)
     with explained(path):
-        found = connection.execute(query, parameters)
-        names = [column[0] for column in found.description or ()]
-        while rows := found.fetchmany(BATCH):
-            yield [dict(zip(names, row, strict=True)) for row in rows]
+        for query in queries:
+            found = connection.execute(query, parameters)
+            names = [column[0] for column in found.description or ()]
+            while rows := found.fetchmany(PORTION):
+                yield [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def _source(path: Path) -> tuple[DuckDBPyConnection, str, list[str]]:
-    """A connection to what is at ``path``, and the query that gives its rows."""
+def _source(path: Path) -> tuple[DuckDBPyConnection, Iterable[str], list[str]]:
+    """A connection to what is at ``path``, and the queries that give its rows."""
     start = _beginning(path)
     if start[8:] == _DUCKDB:
         connection = RegistryFile(path).reader()
-        return connection, _everything(connection)("true"), []
+        return connection, _queries(connection), []
     if start[:4] != _PARQUET:
         raise RegistryError(
             f"cannot merge {path}: neither a Parquet file nor a registry; see `qbench export`"
         )
     connection = duckdb.connect(":memory:", config=NO_EXTENSIONS)
+    settle(connection, closed=False)
     restrict(connection, path)
-    return connection, "SELECT * FROM read_parquet(?)", [str(path)]
+    return connection, ["SELECT * FROM read_parquet(?)"], [str(path)]
+
+
+def _queries(connection: DuckDBPyConnection) -> list[str]:
+    """One for each part of results, in the order of time."""
+    with_part = _everything(connection)
+    return [with_part(_IN_PART.format(part=part)) for part in range(parts(connection))]
 
 
 def _beginning(path: Path) -> bytes:
@@ -255,51 +246,17 @@ def _beginning(path: Path) -> bytes:
         return file.read(12)
 
 
-def _validated(row: Row) -> Incoming:
-    result = to_result(row, row["measurements"])
-    if row["result_id"] != result.result_id:
-        raise ValueError(f"its result_id {row['result_id']} is not that of its contents, {result.result_id}")
-    environment = None if row.get("environment") is None else json.loads(row["environment"])
-    if environment is not None and environment_id(environment) != result.environment_id:
-        raise ValueError(f"its environment is not the one it names, {result.environment_id}")
-    runs = [Membership.model_validate(run) for run in row.get("runs") or ()]
-    return Incoming(result, environment, runs)
-
-
-def _first_line(row: Row, error: Exception) -> str:
-    text = f"lacks {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
-    if isinstance(error, ValidationError):
-        problem = error.errors()[0]
-        text = f"{'.'.join(map(str, problem['loc'])) or 'row'}: {problem['msg']}"
-    return f"result {str(row.get('result_id'))[:64]!r}: {' '.join(text.split())[:300]}"
-
-
-def _append(target: RegistryFile, incoming: Sequence[Incoming], source: str) -> int:
+def _append(target: RegistryFile, incoming: Sequence[Incoming], source: str) -> Merged:
     if not incoming:
-        return 0
-    contents = [one.environment for one in incoming if one.environment is not None]
-    contents += [run.environment for one in incoming for run in one.runs]
-    runs = {run.run_id: _run_row(run) for one in incoming for run in one.runs}
-    places = [_place_row(one.result, run) for one in incoming for run in one.runs]
-    batch = Batch(one.result for one in incoming)
+        return Merged()
+    environments = first_of((row for one in incoming for row in one.environments), "environment_id")
+    runs = first_of((row for one in incoming for row in one.runs), "run_id")
+    places = first_of((row for one in incoming for row in one.places), "run_id", "cell_id")
+    batch = Batch(one.entry for one in incoming)
     with target.transaction() as connection:
-        insert_environments(connection, contents)
-        insert(connection, "runs", list(runs.values()))
-        enter_imports(connection, (row["result_id"] for row in batch.results), source)
+        insert(connection, "environments", environments)
+        insert(connection, "runs", runs)
+        enter_imports(connection, batch.absent(connection), source)
         added = batch.insert(connection)
         insert(connection, "run_cells", places, _FIRST_COMES)
-    return added
-
-
-def _run_row(run: Membership) -> Row:
-    times = {"started": utc(run.started), "finished": utc(run.finished) if run.finished else None}
-    row = run.model_dump(include={"run_id", "suite", "version", "status"}) | times
-    return row | {
-        "arguments": canonical_json(run.arguments),
-        "environment_id": environment_id(run.environment),
-    }
-
-
-def _place_row(result: Result, run: Membership) -> Row:
-    place = run.model_dump(include={"run_id", "position", "suite", "digest"})
-    return place | {"cell_id": result.cell_id, "track": result.cell.track, "result_id": result.result_id}
+    return Merged(added=added, present=len(incoming) - added)

@@ -263,7 +263,7 @@ def _connect(
         before = _state(path)
         try:
             connection = duckdb.connect(str(path), read_only=read_only, config=NO_EXTENSIONS | config)
-            _settle(connection, closed="enable_external_access" in config)
+            settle(connection, closed="enable_external_access" in config)
         except duckdb.Error as error:
             opened += not _is_lock(error)
             if not _is_lock(error) and (opened == TRIES or _state(path) == before):
@@ -278,7 +278,7 @@ def _connect(
         time.sleep(_jitter.uniform(0.005, 0.03))
 
 
-def _settle(connection: DuckDBPyConnection, *, closed: bool) -> None:
+def settle(connection: DuckDBPyConnection, *, closed: bool) -> None:
     """Write nothing to stdout, whatever takes long; cursors inherit that. A closed connection stays as it is."""
     connection.execute("SET enable_progress_bar = false")
     if closed:

@@ -1,14 +1,15 @@
 """Results as rows of the registry's tables, and back."""
 
 import json
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 from duckdb import DuckDBPyConnection
 
 from .environment import environment_id
-from .schema import Measurement, Result, Spec, canonical_json
+from .schema import Measurement, Result, canonical_json
 
 Row = dict[str, Any]
 
@@ -17,11 +18,6 @@ _PLAIN = (
     *("baseline_id", "baseline_sha256", "seconds"),
 )
 _MEASURED = ("value", "unit", "n", "timing", "samples")
-_INSERT_MEASUREMENTS = """
-    INSERT INTO measurements
-    SELECT result_id, name, CASE WHEN isnan(value) THEN NULL ELSE value END, unit, n, timing, samples
-    FROM incoming WHERE result_id IN (SELECT unnest($1::VARCHAR[]))
-"""
 _SATISFY = """
     UPDATE run_cells SET result_id = new.result_id
     FROM (
@@ -38,97 +34,128 @@ def utc(moment: datetime) -> datetime:
 
 
 def insert(
-    connection: DuckDBPyConnection, table: str, rows: Sequence[Row], conflict: str = "DO NOTHING"
+    connection: DuckDBPyConnection,
+    table: str,
+    rows: Sequence[Row],
+    conflict: str = "ON CONFLICT DO NOTHING",
 ) -> None:
     """Append rows of equal keys to a table of the registry; ``conflict`` says what becomes of known ones."""
     if not rows:
         return
+    import pandas as pd
+
     described = connection.execute(f"DESCRIBE {table}").fetchall()
-    kinds = {name: "VARCHAR" if kind == "JSON" else kind for name, kind, *_ in described}
-    columns = list(rows[0])
-    values = ", ".join(f"unnest(${number}::{kinds[name]}[])" for number, name in enumerate(columns, 1))
-    connection.execute(
-        f"INSERT INTO {table} ({', '.join(columns)}) SELECT {values} ON CONFLICT {conflict}",
-        [[row[name] for row in rows] for name in columns],
-    )
+    kinds = {name: kind for name, kind, *_ in described if name in rows[0]}
+    columns = {name: _column([row[name] for row in rows], kind) for name, kind in kinds.items()}
+    values = ", ".join(f"CAST({name} AS {kind})" for name, kind in kinds.items())
+    connection.register("incoming", pd.DataFrame(columns, copy=False))
+    connection.execute(f"INSERT INTO {table} ({', '.join(kinds)}) SELECT {values} FROM incoming {conflict}")
+    connection.unregister("incoming")
+
+
+def _column(values: Sequence[Any], kind: str) -> Any:
+    """A column of a DataFrame that has its type: DuckDB would guess that of objects from a few rows."""
+    import numpy as np
+    import pandas as pd
+
+    if kind == "TIMESTAMP":
+        return np.array(values, dtype="datetime64[us]")
+    if kind == "DOUBLE[]":
+        lists = np.empty(len(values), dtype=object)
+        lists[:] = [np.asarray(one, dtype=np.float64) for one in values]
+        return lists
+    plain = {"DOUBLE": "Float64", "BIGINT": "Int64", "INTEGER": "Int32", "BOOLEAN": "boolean"}
+    return pd.array(list(values), dtype=plain.get(kind) or pd.StringDtype("python"))
+
+
+def first_of(rows: Iterable[Row], *key: str) -> list[Row]:
+    """Of rows that agree in the columns ``key`` the first."""
+    found: dict[tuple[Any, ...], Row] = {}
+    for row in rows:
+        found.setdefault(tuple(row[name] for name in key), row)
+    return list(found.values())
+
+
+def environment_row(content: Mapping[str, Any]) -> Row:
+    """An environment as a row of ``environments``, under its identifier."""
+    return {"environment_id": environment_id(content), "content": canonical_json(dict(content))}
 
 
 def insert_environments(connection: DuckDBPyConnection, contents: Iterable[Mapping[str, Any]]) -> None:
     """Append environments under their identifiers."""
-    rows = [{"environment_id": environment_id(one), "content": canonical_json(dict(one))} for one in contents]
-    insert(connection, "environments", list({row["environment_id"]: row for row in rows}.values()))
+    insert(connection, "environments", first_of(map(environment_row, contents), "environment_id"))
+
+
+@final
+class Entry(NamedTuple):
+    """A result as a row of ``results`` and its rows of ``measurements``."""
+
+    row: Row
+    measurements: list[Row]
+
+    @classmethod
+    def of(cls, result: Result) -> "Entry":
+        """The rows of a validated result."""
+        row = _result_row(result)
+        return cls(row, [_measurement_row(row["result_id"], *one) for one in result.measurements.items()])
 
 
 @final
 class Batch:
-    """Results as rows of ``results`` and ``measurements``, made before the registry is opened."""
+    """Results that are written together, made before the registry is opened; of one that is there twice the first."""
 
-    def __init__(self, results: Iterable[Result]) -> None:
-        rows = ((_result_row(result), result) for result in results)
-        chosen = {row["result_id"]: (row, result) for row, result in reversed(list(rows))}
-        self.results = [row for row, _ in reversed(chosen.values())]
-        measured = {name: result.measurements for name, (_, result) in chosen.items()}
-        self._measurements = _measurements(measured)
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._entries: dict[str, Entry] = {}
+        for entry in entries:
+            self._entries.setdefault(entry.row["result_id"], entry)
+
+    def absent(self, connection: DuckDBPyConnection) -> list[str]:
+        """Identifiers of those that are not there yet."""
+        query = "SELECT result_id FROM results WHERE result_id IN (SELECT unnest($1::VARCHAR[]))"
+        present = {found for (found,) in connection.execute(query, [list(self._entries)]).fetchall()}
+        return [name for name in self._entries if name not in present]
 
     def insert(self, connection: DuckDBPyConnection) -> int:
         """Append what is not there yet; returns how many results that were."""
-        new = self._absent(connection)
-        insert(connection, "results", self.results)
-        connection.register("incoming", self._measurements)
-        connection.execute(_INSERT_MEASUREMENTS, [new])
-        connection.unregister("incoming")
+        new = [self._entries[name] for name in self.absent(connection)]
+        insert(connection, "results", [entry.row for entry in new], conflict="")
+        insert(connection, "measurements", [row for entry in new for row in entry.measurements], conflict="")
         return len(new)
 
     def satisfy(self, connection: DuckDBPyConnection) -> None:
         """Enter the results where their runs wait for them."""
         names = ("run_id", "cell_id", "result_id")
-        connection.execute(_SATISFY, [[row[name] for row in self.results] for name in names])
-
-    def _absent(self, connection: DuckDBPyConnection) -> list[str]:
-        wanted = [row["result_id"] for row in self.results]
-        query = "SELECT result_id FROM results WHERE result_id IN (SELECT unnest($1::VARCHAR[]))"
-        present = {found for (found,) in connection.execute(query, [wanted]).fetchall()}
-        return [name for name in wanted if name not in present]
+        rows = [entry.row for entry in self._entries.values()]
+        connection.execute(_SATISFY, [[row[name] for row in rows] for name in names])
 
 
-def _measurements(measured: Mapping[str, Mapping[str, Measurement]]) -> Any:
-    """A DataFrame in which every column has its type: DuckDB would guess that of lists from a few rows."""
-    import numpy as np
-    import pandas as pd
-
-    found = [
-        (result_id, name, m.value, m.unit, m.n, m.timing, np.array(m.samples, dtype=np.float64))
-        for result_id, measurements in measured.items()
-        for name, m in measurements.items()
-    ]
-    frame = pd.DataFrame(found, columns=["result_id", "name", "value", "unit", "n", "timing", "samples"])
-    kinds = {
-        "result_id": object,
-        "name": object,
-        "value": float,
-        "unit": object,
-        "n": np.int64,
-        "timing": bool,
+def _measurement_row(result_id: str, name: str, measured: Measurement) -> Row:
+    return {
+        "result_id": result_id,
+        "name": name,
+        "value": measured.value,
+        "unit": measured.unit,
+        "n": measured.n,
+        "timing": measured.timing,
+        "samples": array("d", measured.samples),
     }
-    return frame.astype(kinds)
 
 
 def _result_row(result: Result) -> Row:
-    cell, row = result.cell, {name: getattr(result, name) for name in _PLAIN}
+    cell, dumped = result.cell, result.cell.model_dump(mode="json")
+    row = {name: getattr(result, name) for name in _PLAIN}
     row |= {name: getattr(cell, name) for name in ("track", "track_version", "target", "seed")}
-    row |= _component("quantizer", "parameters", cell.quantizer)
+    row |= _component("quantizer", "parameters", dumped["quantizer"])
     for kind in ("model", "dataset", "optimizer"):
-        row |= _component(kind, f"{kind}_parameters", getattr(cell, kind))
+        row |= _component(kind, f"{kind}_parameters", dumped[kind])
     row |= {"result_id": result.result_id, "cell_id": cell.cell_id, "status": str(result.status)}
     row |= {"started": utc(result.started), "budget": canonical_json(cell.budget)}
-    row |= {"facts": canonical_json(result.facts)}
-    row |= {"cell": canonical_json(cell.model_dump(mode="json"))}
-    return row
+    return row | {"facts": canonical_json(result.facts), "cell": canonical_json(dumped)}
 
 
-def _component(name: str, parameters: str, spec: Spec | None) -> Row:
-    given = spec.model_dump(mode="json")["parameters"] if spec else {}
-    return {name: spec.name if spec else None, parameters: canonical_json(given)}
+def _component(name: str, parameters: str, spec: Mapping[str, Any] | None) -> Row:
+    given = spec or {"name": None, "parameters": {}}
+    return {name: given["name"], parameters: canonical_json(given["parameters"])}
 
 
 def to_result(row: Mapping[str, Any], measurements: Iterable[Mapping[str, Any]]) -> Result:

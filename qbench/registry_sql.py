@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, final
 import duckdb
 from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
+from .attempts import counting
 from .errors import RegistryError
 from .registry_rows import Row, fetch, to_result
 from .schema import Result, Status
@@ -21,15 +22,11 @@ FLAT = (
     *("result_id", "cell_id", "run_id", "suite", "digest", "track", "quantizer", "parameters"),
     *("model", "dataset", "optimizer", "seed", "target", "device", "status", "error", "metrics"),
 )
-# A reused result belongs to several runs: these terms choose the run before the newest attempt is looked for.
+# A reused result belongs to several runs: these terms choose the run before the attempt that counts is looked for.
 _OF_RUNS = ("run_id", "suite", "digest")
 
 _RESULTS = """
-    WITH newest AS (
-        SELECT * FROM history WHERE {runs}
-        QUALIFY row_number() OVER (
-            PARTITION BY {each} ORDER BY started DESC, attempt DESC, result_id, reused, run_id DESC) = 1
-    ), chosen AS (SELECT * FROM newest WHERE {rest})
+    WITH chosen AS (SELECT * FROM ({counting}) WHERE {rest})
     SELECT chosen.*, names, found
     FROM chosen LEFT JOIN (
         SELECT result_id, list(name) AS names, list({{'value': value, 'unit': unit, 'n': n}}) AS found
@@ -58,7 +55,10 @@ class Key(NamedTuple):
 @final
 @dataclass(frozen=True)
 class Known:
-    """The newest success under a key, or the newest failure where none is; the last attempt's number."""
+    """The last success under a key, or the last failure where none is; the last attempt's number.
+
+    Which attempt counts (:mod:`qbench.attempts`) is another question.
+    """
 
     result_id: str
     status: Status
@@ -150,11 +150,12 @@ def _query_errors() -> Iterator[None]:
 def find_results(
     connection: DuckDBPyConnection, where: str | Iterable[str] | Selection, *, all_attempts: bool
 ) -> Results:
-    """Flat records of the attempts that a selection meets."""
+    """Flat records of the attempts that a selection meets: of each cell the one that counts, or all."""
     selection = where if isinstance(where, Selection) else _selection(connection, where)
     runs, runs_values = selection.only(_OF_RUNS).sql()
     rest, rest_values = selection.without(_OF_RUNS).sql()
-    query = _RESULTS.format(each="result_id" if all_attempts else "cell_id", runs=runs, rest=rest)
+    each = "result_id" if all_attempts else "cell_id"
+    query = _RESULTS.format(counting=counting(runs, [each]), rest=rest)
     return Results([_flat(row) for row in fetch(connection, query, [*runs_values, *rest_values])])
 
 

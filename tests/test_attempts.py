@@ -1,4 +1,4 @@
-"""Which attempt counts: the page, its CSV file, tables and citations say the same."""
+"""Which attempt counts: the page, its CSV file, tables, citations, results and views say the same."""
 
 import csv
 import importlib
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from qbench import attempts, citation
+from qbench import attempts, citation, migrations, registry_file
 from qbench.leaderboard.exports import write_csv
 from qbench.leaderboard.points import points_of
 from qbench.registry import Registry
@@ -116,10 +116,12 @@ def of_everything(path: Path) -> dict[str, set[str]]:
         "csv": {row["result_id"] for row in rows},
         "cite": cited,
         "table": {row["result_id"] for row in citation.succeeded(citation.selected(registry, []))},
+        "results": {row["result_id"] for row in registry.results() if row["status"] == "ok"},
+        "view": {one for (one,) in registry.sql("SELECT result_id FROM ptq").fetchall()},
     }
 
 
-def test_the_page_its_files_tables_and_citations_agree(path: Path, add: Any) -> None:
+def test_the_page_its_files_tables_citations_results_and_views_agree(path: Path, add: Any) -> None:
     """Bits 2: measured twice here. 3: here, then newer from elsewhere. 4: here, then a crash. 8: elsewhere, twice."""
     add(path, **COMMON, bits=(2, 3, 4))
     add(path, **COMMON, bits=(2,), attempt=2, started=START + DAY)
@@ -133,4 +135,49 @@ def test_the_page_its_files_tables_and_citations_agree(path: Path, add: Any) -> 
     """
     expected = {one for (one,) in Registry(path).sql(query).fetchall()}
     assert len(expected) == 6
-    assert of_everything(path) == dict.fromkeys(("page", "csv", "cite", "table"), expected)
+    assert of_everything(path) == dict.fromkeys(("page", "csv", "cite", "table", "results", "view"), expected)
+
+
+def listed(path: Path, *where: str) -> list[tuple[str, str]]:
+    """Status and suite of what ``qbench results`` lists, without repetitions."""
+    return sorted({(row["status"], row["suite"]) for row in Registry(path).results(where)})
+
+
+def test_results_and_views_have_one_row_a_cell_and_the_page_has_it_too(path: Path, add: Any) -> None:
+    count = add(path, **COMMON, suite="here", digest="a" * 64)
+    add(path, **COMMON, suite="there", digest="b" * 64, attempt=2, started=START + DAY, device_kind="cuda")
+    merged(path, 2)
+    registry = Registry(path)
+    latest = registry.sql("SELECT result_id, suite FROM latest ORDER BY result_id").fetchall()
+    assert [suite for _, suite in latest] == ["here"] * count
+    assert latest == sorted((row["result_id"], row["suite"]) for row in registry.results())
+    shown = {one for (one,) in registry.sql(f"SELECT result_id FROM ({attempts.counting()})").fetchall()}
+    assert len(shown) == 2 * count
+    assert shown > {one for one, _ in latest}
+
+
+def test_results_of_a_suite_are_those_that_count_in_it(path: Path, add: Any) -> None:
+    add(path, **COMMON, suite="first")
+    add(path, **COMMON, suite="second", attempt=2, started=START + DAY, status="crashed")
+    assert listed(path) == [("crashed", "second")]
+    assert listed(path, "suite=first") == [("ok", "first")]
+    assert listed(path, "status=ok") == []
+    merged(path, 2)
+    assert listed(path) == [("ok", "first")]
+
+
+def test_an_older_registry_goes_by_the_rule_as_well(
+    path: Path, add: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One whose views were made before the rule was theirs: read as it is, and once it is written to."""
+    with monkeypatch.context() as patch:
+        for module in (migrations, registry_file):
+            patch.setattr(module, "MIGRATIONS", migrations.MIGRATIONS[:4])
+        add(path, **COMMON)
+        add(path, **COMMON, attempt=2, started=START + DAY)
+        merged(path, 2)
+        views = "SELECT DISTINCT h.attempt FROM ptq JOIN history AS h USING (result_id)"
+        assert Registry(path).sql(views).fetchall() == [(2,)]
+    assert Registry(path).sql(views).fetchall() == [(1,)]
+    change(path, "DELETE FROM results WHERE attempt = 1")
+    assert Registry(path).sql(views).fetchall() == [(2,)]

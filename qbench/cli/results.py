@@ -40,7 +40,9 @@ _SHOWN_METRICS = (
 @registry_option
 @click.option("--suite", help="Only results of runs of this suite.")
 @where_option
-@click.option("--all", "every", is_flag=True, help="Every attempt, not only the latest at each cell.")
+@click.option(
+    "--all", "every", is_flag=True, help="Every attempt, not only the one at each cell that counts."
+)
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
