@@ -40,6 +40,7 @@ METRICS = (
         "bits_per_character",
     ),
     *("stored_bytes", "saved_bytes", "up_bits", "down_bits", "bits_to_target", "encode_throughput"),
+    "copy_bandwidth",
 )
 # Lines that are made at a time.
 PART = 200_000

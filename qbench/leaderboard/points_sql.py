@@ -18,7 +18,7 @@ from ..registry import Registry
 QUANTITIES = (
     *("rate", "entropy_rate", "weight_rate", "accuracy", "baseline_accuracy", "finetuned_accuracy"),
     *("accuracy_drop", "kl", "sqnr_db", "gap_db", "relative_mse", "cosine", "coverage", "encode_throughput"),
-    *("up_bits", "down_bits", "bits_to_target"),
+    *("up_bits", "down_bits", "bits_to_target", "copy_bandwidth"),
 )
 # Results whose measurements are read at once: what keeps a million of them in a few hundred megabytes.
 CHUNK = 250_000

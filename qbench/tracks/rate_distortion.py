@@ -10,6 +10,7 @@ from pydantic import Field
 from scipy.special import stdtrit
 from torch import Tensor
 
+from ..bandwidth import copy_bandwidth
 from ..baselines import Baseline
 from ..components import Parameters, Quantizer, Source, Track
 from ..measuring import Coded, Distortion, code, fit
@@ -54,6 +55,9 @@ class RateDistortion(Track):
     ``dot_correlation`` is the correlation of dot products with those of the quantized tensor: of vectors of two
     draws (``dot_correlation_both``: both quantized), or of weights with real inputs; mean over layers.
     ``gap_db`` = 10 log10(MSE / D(R)) is how far above the limit a code stays.
+
+    ``encode_throughput`` stands beside ``copy_bandwidth``, bytes a second that the same process copies: a code of b
+    bits that reads float32 from memory stays below copy_bandwidth / (4 + b/8) elements a second.
     """
 
     name = "rate-distortion"
@@ -74,8 +78,12 @@ class RateDistortion(Track):
         return 0.8
 
     def run(self, cell: Cell, bench: Workbench) -> Outcome:
-        if cell.target == "source":
-            return self._source(cell, bench)
+        # before the clock of the cell starts
+        copying = Measurement(value=copy_bandwidth(bench.device), unit="B/s", timing=True)
+        found = self._source(cell, bench) if cell.target == "source" else self._model(cell, bench)
+        return found.model_copy(update={"measurements": {**found.measurements, "copy_bandwidth": copying}})
+
+    def _model(self, cell: Cell, bench: Workbench) -> Outcome:
         recipe = self.baseline(cell)
         assert recipe is not None
         assert cell.quantizer is not None

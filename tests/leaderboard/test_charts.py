@@ -46,6 +46,7 @@ def point(**given: Any) -> dict[str, Any]:
             ("gain", "accuracy", "baseline_accuracy", "accuracy_drop", "kl", "up_bits"), math.nan
         ),
         **dict.fromkeys(("quality", "sqnr_db", "gap_db", "rate", "encode_throughput", "down_bits"), math.nan),
+        "copy_bandwidth": math.nan,
     }
     return found | given
 
@@ -363,22 +364,95 @@ def test_a_profile_has_methods_of_several_boards() -> None:
     assert profile(table, boards, {"a": ranks["a"]}).spec is None
 
 
-def test_throughput_is_drawn_below_the_bandwidth() -> None:
-    table = frame(
-        {"rate": 8.0, "encode_throughput": 200.0, "label": "fast"},
-        {"rate": 2.0, "encode_throughput": 2.0, "label": "slow", "quantizer": "slow", "spec": "slow"},
-    )
-    assert moved(4) == 4.5
-    chart = throughput(table, copy_bandwidth=10e9)
+def timed(rate: float, speed: float, copying: float = math.nan, **given: Any) -> dict[str, Any]:
+    return {"rate": rate, "encode_throughput": speed, "copy_bandwidth": copying, **given}
+
+
+def named(name: str) -> dict[str, str]:
+    return dict.fromkeys(("label", "quantizer", "spec"), name)
+
+
+def bound(chart: Chart) -> dict[float, float]:
+    """Of the line the millions of elements a second by bits."""
+    assert chart.spec is not None
+    return {row["rate"]: row["speed"] for row in chart.spec["datasets"]["bound"]}
+
+
+def shares(chart: Chart) -> dict[str, str]:
+    assert chart.spec is not None
+    return {row["label"]: row["share"] for row in chart.spec["datasets"]["codes"]}
+
+
+def test_throughput_is_drawn_below_the_copy_bandwidth() -> None:
+    chart = throughput(frame(timed(8, 200, 10e9, **named("fast")), timed(2, 2, 10e9, **named("slow"))))
     check(chart)
-    line = {row["rate"]: row["speed"] for row in chart.spec["datasets"]["bound"]}
+    assert moved(4) == 4.5
+    line = bound(chart)
     assert line[0.0] == pytest.approx(10e9 / 4 / 1e6)
     assert line[8.0] == pytest.approx(10e9 / 5 / 1e6)
-    assert "10.0 % of a copy bandwidth of 10.0 GB/s" in chart.alt  # 200e6 * 5 bytes
+    assert "limit: copying 10.0 GB/s" in texts(chart.spec)
+    # 200e6 * 5 bytes; 2e6 * 4.25 bytes
+    assert shares(chart) == {"fast": "10 % of 10.0 GB/s", "slow": "0.085 % of 10.0 GB/s"}
+    assert "The fastest moves 10 % of 10.0 GB/s that its process copied." in chart.alt
+    assert "limit is the grey line" in chart.caption
+    for words_ in ("not recorded", "not measured", "moved more"):
+        assert words_ not in chart.caption
     assert chart.title == "The fastest code encodes 100 times as many elements a second as the slowest"
-    unknown = throughput(table)
-    assert "was not recorded" in unknown.caption
-    assert "1.0 GB/s, the most that a code moved" in texts(unknown.spec)
+
+
+def test_throughput_without_a_copy_bandwidth_claims_no_limit() -> None:
+    chart = throughput(frame(timed(8, 200, **named("fast")), timed(2, 2, **named("slow"))))
+    check(chart)
+    assert "was not recorded" in chart.caption
+    assert "limit is" not in chart.caption
+    assert "copied" not in chart.alt
+    assert bound(chart)[8.0] == pytest.approx(200)
+    assert "1.0 GB/s, the most that a code moved" in texts(chart.spec)
+    assert set(shares(chart).values()) == {"copying was not measured"}
+
+
+def test_a_code_is_held_against_the_copying_of_its_own_machine() -> None:
+    """The line is that of the fastest machine; two data sets of one code count by their median."""
+    chart = throughput(
+        frame(
+            timed(8, 200, 10e9, **named("there")),
+            timed(8, 100, 1e9, **named("here")),
+            timed(8, 100, 3e9, **named("here"), dataset="uniform", unit="uniform"),
+            timed(8, 50, **named("before")),
+            timed(8, 40, -1.0, **named("wrong")),
+        )
+    )
+    assert bound(chart)[8.0] == pytest.approx(2000)
+    assert shares(chart) == {
+        "there": "10 % of 10.0 GB/s",
+        "here": "25 % of 2.0 GB/s",
+        **dict.fromkeys(("before", "wrong"), "copying was not measured"),
+    }
+    assert "Beside 2 codes copying was not measured." in chart.caption
+
+
+def test_a_code_above_the_line_is_no_contradiction() -> None:
+    """500e6 * 5 bytes where 2e9 are copied."""
+    chart = throughput(frame(timed(8, 500, 2e9, **named("fast")), timed(8, 10, 2e9, **named("slow"))))
+    assert (
+        "1 code moved more than was copied: a tensor that stays in a cache can be read faster."
+        in chart.caption
+    )
+    assert "125 % of 2.0 GB/s that its process copied: a tensor that stays in a cache can" in chart.alt
+
+
+def test_the_name_of_the_slowest_code_stays_above_the_axis() -> None:
+    chart = throughput(frame(timed(8, 200, **named("fast")), timed(2, 2, **named("slow"))))
+    assert chart.spec is not None
+    names = [
+        item["y"] + item["dy"]
+        for mark in drawn(chart.spec)
+        if mark["marktype"] == "text"
+        for item in mark["items"]
+        if item.get("text") == "slow"
+    ]
+    assert len(names) == 2  # with its halo
+    assert max(names) + 13 / 2 + 4 < chart.spec["height"]  # half a line, and the halo
 
 
 def test_a_chart_without_data_says_what_to_run() -> None:
@@ -431,3 +505,44 @@ def test_panels_fill_the_width(width: int, columns: int, inner: int) -> None:
     found = theme.laid_out(spec, width)
     assert (found["columns"], found["spec"]["width"]) == (columns, inner)
     assert 42 + columns * inner + (columns - 1) * 28 <= width
+
+
+def test_a_method_that_is_best_everywhere_is_the_title() -> None:
+    names = ("one", "other")
+    table = frame(*({"board": key, "method": name, "core": name} for key in "ab" for name in names))
+    boards = [board("a", title="first (ptq)"), board("b", title="second (qat)")]
+    gains = {"a": (0.5, 0.2), "b": (0.3, 0.1)}
+    ranks = {key: [standing(*pair) for pair in zip(names, own, strict=True)] for key, own in gains.items()}
+    assert profile(table, boards, ranks).title == "one is best of these wherever it was measured"
+    ranks["b"] = [standing("one", 0.0), standing("other", 0.1)]
+    assert profile(table, boards, ranks).title == "No method is best everywhere"
+
+
+@pytest.mark.parametrize(("letters", "lines"), [(80, 1), (40, 2), (30, 2)])
+def test_names_of_rows_are_whole_in_two_lines(letters: int, lines: int) -> None:
+    """Two that differ at their ends only stay apart."""
+    labels = [f"entropy-coded (uniform (per channel, {name} range, midrise))" for name in ("mse", "minmax")]
+    rows = [{"label": label, "method": label, "gain": 0.1, "bits": 2.0} for label in labels]
+    spec = linked(heat(frame({"gain": 0.1, "model": "mlp"}), [board()]).spec, rows)
+    spec["params"] = [{"name": "room", "value": math.ceil(8 + letters * 0.55 * (11 if letters < 34 else 12))}]
+    found = [item for mark in drawn(spec) if mark["marktype"] == "text" for item in mark["items"]]
+    names = [item["text"] for item in found if "entropy" in str(item["text"])]
+    whole = [" ".join(name) if isinstance(name, list) else name for name in names]
+    assert sorted(whole) == sorted(labels)
+    assert {len(name) if isinstance(name, list) else 1 for name in names} == {lines}
+
+
+@pytest.mark.parametrize(
+    ("power", "said"), [(-3, "10⁻³"), (-12, "10⁻¹²"), (-2, "0.01"), (0, "1"), (2, "100"), (3, "10³")]
+)
+def test_powers_of_ten_as_people_write_them(power: int, said: str) -> None:
+    chart = alt.Chart(alt.InlineData(values=[{"x": 10.0**power}])).mark_text()
+    spec = chart.transform_calculate(words=theme.powers("datum.x")).encode(text="words:N").to_dict()
+    assert said in texts(spec)
+
+
+def test_lines_that_leave_side_by_side_have_names_on_both_sides() -> None:
+    codes = [(2, 1.0, "float"), (5, 12.0, "float"), (2, 1.5, "stochastic"), (5.5, 12.0, "stochastic")]
+    chart = signature(frame(*(coded(rate, gap, family=family, label=family) for rate, gap, family in codes)))
+    ends = {row["family"]: row["left"] for row in chart.spec["datasets"]["ends"]}
+    assert ends == {"float": True, "stochastic": False}

@@ -23,10 +23,11 @@ from qbench.leaderboard.charts.traffic import traffic
 from qbench.leaderboard.points import points_of
 from qbench.leaderboard.standings import standings
 from qbench.registry import Registry
+from qbench.schema import Result, Spec
 
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(Path(__file__).parent))
-    from registries import CATALOG, realistic, result, write
+    from registries import CATALOG, realistic, result, scans, write
 
 IDS = [
     *("signature", "pareto", "heat", "profile", "sources", "beta", "sensitivity"),
@@ -99,6 +100,23 @@ def test_the_minima_of_a_scan_are_marked(registry: Registry) -> None:
     assert marked["E8"]["gap"] == pytest.approx(10 * math.log10(0.08 * 16), abs=1e-3)
     assert "Z 2.83 dB at beta 4.00 and E8 1.07 dB at beta 2.00" in chart.alt
     assert "2 scans on gaussian, M = 4 with 2 certain local minima" in chart.alt
+
+
+def test_a_lattice_that_was_not_scanned_is_said(tmp_path: Path) -> None:
+    """Z has both policies, E8 one: its line of the other's list says so, and no other line is moved by it."""
+    found = scans()
+    words = {**dict(found[0].cell.quantizer.parameters), "overload": "shrink"}
+    code = Spec(name="nested-lattice", parameters=words)
+    cell = found[0].cell.model_copy(update={"quantizer": code})
+    registry = Registry(tmp_path / "registry.duckdb")
+    write(registry, [*found, found[0].model_copy(update={"cell": cell})])
+    chart = beta(registry)
+    said = {(row["policy"], row["lattice"]): row for row in rows(chart) if "words" in row or "absent" in row}
+    assert said["shrink", "E8"]["absent"] == "E8 not scanned"
+    assert {row["gap"] for (_, lattice), row in said.items() if lattice == "Z"} == {
+        said["nearest", "Z"]["gap"]
+    }
+    assert chart.alt.endswith("shrink was not scanned for E8.")
 
 
 def test_a_simplified_curve_keeps_its_corner() -> None:
@@ -176,6 +194,31 @@ def test_traffic_counts_both_ways(registry: Registry) -> None:
     (rule,) = [row for row in rows(chart) if "float" in row]
     assert (rule["float"], rule["whole"]) == (97.0, 64e6)
     assert "float32 97.00 %, best uniform" in chart.alt
+
+
+def test_the_limit_of_throughput_is_what_the_shown_device_copied(registry: Registry, tmp_path: Path) -> None:
+    """Two codes on a CPU that copies 10e9 bytes a second and one on a GPU that copies 2e12."""
+
+    def timed(bits: int, copying: float, **given: str) -> Result:
+        measured = {"rate": float(bits), "sqnr_db": 6.0 * bits, "encode_throughput": 100.0}
+        found = result(
+            *("rate-distortion", "source", measured | {"copy_bandwidth": copying}, {"rate_class": "fixed"}),
+            dataset="gaussian",
+            quantizer=f"uniform(bits={bits})",
+        )
+        return found.model_copy(update=given)
+
+    cuda = {"device_kind": "cuda", "device": "GPU"}
+    copied = Registry(tmp_path / "copied.duckdb")
+    write(copied, [timed(4, 10e9), timed(8, 10e9), timed(2, 2e12, **cuda)])
+    boards, points = points_of(copied, CATALOG)
+    chart = all_charts(copied, boards, points, {})[-1]
+    assert chart.spec is not None
+    line = {row["rate"]: row["speed"] for row in chart.spec["datasets"]["bound"]}
+    assert line[8.0] == pytest.approx(10e9 / 5 / 1e6)
+    assert "for the fastest copying measured" in chart.caption
+    without = all_charts(registry, *points_of(registry, CATALOG), {})[-1]
+    assert "was not recorded" in without.caption
 
 
 def test_one_digest_alone_is_drawn(tmp_path: Path) -> None:

@@ -119,6 +119,19 @@ def test_columns_and_texts(path: Path) -> None:
     assert not table["single"].any()
 
 
+def test_copy_bandwidth_is_that_of_its_own_results(path: Path) -> None:
+    """Of two seeds the mean; where none recorded it there is none."""
+    add(path, quantizers=2, bits=(2,), models=1, datasets=1, seeds=2)
+    change(
+        path,
+        "INSERT INTO measurements SELECT result_id, 'copy_bandwidth', 1e9 * (1 + seed), 'B/s', 1, true, [] "
+        "FROM results WHERE quantizer = 'method-1'",
+    )
+    table = points(path)[1]
+    assert of(table, "method-1")["copy_bandwidth"].tolist() == [1.5e9]
+    assert of(table, "uniform")["copy_bandwidth"].isna().all()
+
+
 def test_seeds_are_averaged_with_their_standard_errors(path: Path) -> None:
     add(path, quantizers=2, bits=(2, 4), models=1, datasets=1, seeds=5, noise=0.2)
     table = points(path)[1]

@@ -9,6 +9,7 @@ from torch import Tensor
 from qbench import plugins
 from qbench.measuring import decode
 from qbench.schema import Cell, Spec
+from qbench.tracks import rate_distortion
 from qbench.tracks.rate_distortion import RateDistortion, limit_violation
 
 
@@ -101,3 +102,21 @@ def test_lossless_coding_is_ok() -> None:
     found = outcome("topk(fraction=1.0)")
     assert found.status == "ok"
     assert found.measurements["sqnr_db"].value is None
+
+
+def test_what_the_device_copies_stands_beside_the_throughput(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[torch.device] = []
+    monkeypatch.setattr(rate_distortion, "copy_bandwidth", lambda device: asked.append(device) or 12.5e9)
+    found = outcome("uniform(bits=4)").measurements
+    copying = found["copy_bandwidth"]
+    assert (copying.value, copying.unit, copying.timing, copying.n) == (12.5e9, "B/s", True, 1)
+    assert found["encode_throughput"].timing
+    assert asked == [Bench.device]
+
+
+def test_copying_is_measured_before_the_clock_of_the_cell_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    monkeypatch.setattr(rate_distortion, "copy_bandwidth", lambda device: order.append("copied") or 1.0)
+    monkeypatch.setattr(Bench, "loaded", lambda self: order.append("loaded"))
+    outcome("uniform(bits=4)")
+    assert order == ["copied", "loaded"]

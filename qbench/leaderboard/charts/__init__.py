@@ -33,8 +33,6 @@ def all_charts(
     boards: Sequence[Board],
     points: "pd.DataFrame",
     standings: Mapping[str, Sequence["Standing"]],
-    *,
-    copy_bandwidth: float | None = None,
 ) -> list[Chart]:
     """Every chart, with data or with what to run; never two digests in one.
 
@@ -42,7 +40,6 @@ def all_charts(
         registry: scans, layers and gradients are read from it.
         boards, points: of :func:`qbench.leaderboard.points.points_of`.
         standings: of each board, by its key.
-        copy_bandwidth: of the machine that the results are of, bytes a second, where it is known.
 
     Raises:
         RegistryError: the registry cannot be read.
@@ -61,7 +58,7 @@ def all_charts(
         gradient_increments(registry),
         gradient_codes(registry),
         traffic(registry, points, boards),
-        throughput(_one_device(on_sources), copy_bandwidth),
+        throughput(_one_device(on_sources)),
     ]
 
 
