@@ -18,13 +18,13 @@ from .charts import all_charts
 from .page import Content, page
 from .payload import kept, payload
 from .points import Board, points_of
-from .standings import Standing, standings
+from .standings import BITS, Standing, standings
 
 if TYPE_CHECKING:
     import pandas as pd
 
 INDEX, PARQUET, CSV, CARD = "index.html", "results.parquet", "results.csv", "README.md"
-WIDTHS = {"2": (1.5, 2.5), "4": (3.5, 5.0), "8": (7.0, float("inf"))}
+WIDTHS = {bits: BITS[bits] for bits in ("2", "4", "8")}
 DEFAULT_TABS = ("weights", "sources", "activations", "training", "gradients")
 TITLE = "qbench leaderboard"
 

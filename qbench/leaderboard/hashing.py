@@ -1,7 +1,7 @@
 """Random bits that are the same in Python and in the page's JavaScript: a hash of a counter, nothing remembered.
 
-A number of 32 bits, ``counter = purpose << 28 | draw << 16 | slot`` with ``purpose < 16``, ``draw < 4096`` and
-``slot < 65536`` (larger ones modulo that), is hashed, modulo 2^32 throughout::
+A number of 32 bits, ``counter = purpose << 28 | draw << 12 | slot`` with ``purpose < 16``, ``draw < 65536`` and
+``slot < 4096`` (larger ones modulo that), is hashed, modulo 2^32 throughout::
 
     h = counter * 0x9E3779B1
     h ^= h >> 16;  h *= 0x85EBCA6B
@@ -25,7 +25,7 @@ everywhere, and so are data sets; D data sets, M_d units in data set d, M the la
 - Flip ``draw`` gives unit i of n the sign of (FLIP, draw, i).
 
 >>> [int(h) for h in hashes(UNIT, 7, [0, 1])]
-[2672698559, 1754285184]
+[2995673069, 1562417263]
 
 Reference: Appleby 2011, MurmurHash3 (its finalizer of 32 bits); Salmon et al. 2011, "Parallel Random Numbers: As
 Easy as 1, 2, 3" (a counter instead of a state); Box and Muller 1958.
@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 DATASET, UNIT, NORMAL_U, NORMAL_V, FLIP = 1, 2, 3, 4, 5
-DRAWS, SLOTS = 1 << 12, 1 << 16
+DRAWS, SLOTS = 1 << 16, 1 << 12
 
 Words = NDArray[np.uint32]
 Numbers = NDArray[np.float64]
@@ -50,7 +50,7 @@ def hashes(purpose: int, draw: ArrayLike, slot: ArrayLike) -> Words:
     """
     draws = np.asarray(draw, dtype=np.uint64) % DRAWS
     slots = np.asarray(slot, dtype=np.uint64) % SLOTS
-    return mixed((np.uint64(purpose) << np.uint64(28)) | (draws << np.uint64(16)) | slots)
+    return mixed((np.uint64(purpose) << np.uint64(28)) | (draws << np.uint64(12)) | slots)
 
 
 def mixed(counter: ArrayLike) -> Words:

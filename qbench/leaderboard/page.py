@@ -10,6 +10,7 @@ from .charts.chart import Chart
 from .drawing import best_words, escape, head, table_rows
 from .points import Board
 from .standings import Standing
+from .wording import figure_spoken, noun_of_units, units_spoken
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +24,16 @@ TABS = {
     "gradients": "gradients",
 }
 FIRST = "signature"
-WIDE = ("pareto", "sources", "beta", "sensitivity", "gradient-density", "gradient-memory", "gradient-codes")
+WIDE = (
+    "pareto",
+    "sources",
+    "beta",
+    "sensitivity",
+    "gradient-density",
+    "gradient-memory",
+    "gradient-increments",
+    "gradient-codes",
+)
 RULES = (
     "Bits are counted from the bytes that are stored or sent, never from what a method claims.",
     "Everything a decoder needs counts: codes, scales, codebooks, seeds, and parameters that stay in float.",
@@ -72,7 +82,7 @@ def page(content: Content) -> str:
         "opening": "\n".join(map(_figure, opening)),
         "best": best_words(board, content.best),
         "tabs": _tabs(content.boards),
-        "board": _board(board),
+        "board": _board(board, content),
         "head": head(),
         "rows": table_rows(content.points, content.first),
         "note": "" if board else "Nothing is measured yet: run <code>qbench run --suite standard</code>.",
@@ -124,11 +134,18 @@ def _tabs(boards: Sequence[Board]) -> str:
     return "".join(links)
 
 
-def _board(board: Board | None) -> str:
+def _board(board: Board | None, content: Content) -> str:
     if board is None:
         return ""
     setting = f", {escape(board.setting)}" if board.setting else ""
-    return f"<b>{escape(board.title)}</b>{setting}; quality is {escape(board.quality_label)}."
+    words = f"<b>{escape(board.title)}</b>{setting}; quality is {escape(board.quality_label)}"
+    return f"{words}{_units(content) if board.anchored and content.first else ''}."
+
+
+def _units(content: Content) -> str:
+    """The units that count, of those of the rate class that is shown."""
+    own = content.points[content.points["rate_class"] == content.first[0].rate_class]
+    return units_spoken(content.first[0].units, own["unit"].nunique(), noun_of_units(own))
 
 
 def _verdicts(rows: Sequence[Mapping[str, str]]) -> str:
@@ -136,26 +153,37 @@ def _verdicts(rows: Sequence[Mapping[str, str]]) -> str:
     if not rows:
         return ""
     heads = ("claim", "verdict", "cells", "deciding figure, median", "suite")
-    head = "".join(f'<th scope="col" class="v-{text.split()[0].strip(",")}">{text}</th>' for text in heads)
-    counts = Counter(row["verdict"] for row in rows)
-    found = ", ".join(f"{count} {name}" for name, count in counts.most_common())
+    head = "".join(
+        f'<th scope="col" class="v-{text.split()[0].strip(",")}{" number" if text == "cells" else ""}">{text}</th>'
+        for text in heads
+    )
     return (
         '<section class="verdicts" id="verdicts" tabindex="-1">'
         "<h2>Claims stated before the run, and their verdicts</h2>"
         "<p>A claim holds where at least four in five of the cells support it, in nearly every architecture and "
-        f"optimizer, fails where as many contradict it, and depends otherwise. Of {len(rows)}: {found}.</p>"
+        f"optimizer, fails where as many contradict it, and depends otherwise. {_outcomes(rows)}</p>"
         f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(map(_verdict, rows))}</tbody></table></section>"
     )
 
 
+def _outcomes(rows: Sequence[Mapping[str, str]]) -> str:
+    counts = Counter(row["verdict"] for row in rows)
+    words = (
+        f"{count} {escape(name if count == 1 else name.removesuffix('s'))}"
+        for name, count in counts.most_common()
+    )
+    return f"Of {len(rows)}: {', '.join(words)}."
+
+
 def _verdict(row: Mapping[str, str]) -> str:
-    """Its colour repeats the word."""
+    """Its colour repeats the word; the name of the figure stands in a title."""
     outcome = row["verdict"] if row["verdict"] in ("holds", "fails", "depends") else "other"
+    deciding = f'title="{escape(row["deciding"])}">{escape(figure_spoken(row["deciding"]))}'
     return (
-        f'<tr><th scope="row" class="v-claim">{escape(row["claim"])}</th>'
+        f'<tr><th scope="row" class="v-claim">{escape(row["claim"])}<small class="narrow" {deciding}</small></th>'
         f'<td class="v-verdict v-{outcome}">{escape(row["verdict"])}</td>'
-        f'<td class="v-cells">{escape(row["cells"])}</td>'
-        f'<td class="v-deciding">{escape(row["deciding"])}</td><td class="v-suite">{escape(row["suite"])}</td></tr>'
+        f'<td class="v-cells number">{escape(row["cells"])}</td>'
+        f'<td class="v-deciding" {deciding}</td><td class="v-suite">{escape(row["suite"])}</td></tr>'
     )
 
 

@@ -20,7 +20,7 @@ from .points import Board
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_POINTS = 60_000
+MOST_POINTS = 50_000
 PLAIN_BYTES = 400_000
 LONGEST = 10_000
 
@@ -28,8 +28,9 @@ TEXTS = (
     *("method", "label", "quantizer", "family", "rate_class", "plugin", "reference", "spec"),
     *("model", "dataset", "optimizer", "unit", "device", "environment"),
 )
-DECIMALS = {"rate": 3, "gain": 3, "gain_se": 4, "coverage": 3}
-SIGNIFICANT = {"quality": 4, "accuracy_drop": 4}
+# More than are shown: what is shown is a mean of these, rounded once.
+DECIMALS = {"rate": 6, "gain": 6, "gain_se": 6, "coverage": 6}
+SIGNIFICANT = {"quality": 7, "accuracy_drop": 7}
 COUNTS = ("seeds", "censored", "results", "reproduced", "failed")
 FLAGS = ("anchor", "single")
 # Beginnings of identifiers, long enough to be the only ones of a million.

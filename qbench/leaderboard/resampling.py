@@ -13,7 +13,7 @@ from .hashing import DATASET, UNIT, indices, normals, signs
 
 Numbers = NDArray[np.float64]
 
-DRAWS = 1000
+DRAWS = 10_000
 FLIPS = 4096
 EXACT = 12
 _PERCENTILES = (2.5, 97.5)

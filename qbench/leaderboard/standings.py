@@ -15,14 +15,14 @@ from .resampling import DRAWS, holm, intervals, sign_flip
 Numbers = NDArray[np.float64]
 
 RATE_CLASSES = ("fixed", "coded")
-# Ranges of true bits per element by the number that a visitor asks for, lower end included.
+# Ranges of true bits per element by the number that a visitor asks for, lower end included; float16 is not 8 bits.
 BITS = {
     "1": (0.0, 1.5),
     "2": (1.5, 2.5),
     "3": (2.5, 3.5),
     "4": (3.5, 5.0),
     "6": (5.0, 7.0),
-    "8": (7.0, math.inf),
+    "8": (7.0, 12.0),
 }
 # With fewer units than this a ranking is provisional: no test could tell its methods apart.
 FEW = 8

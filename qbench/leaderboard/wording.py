@@ -1,4 +1,4 @@
-"""Words for people: short labels of methods, by what tells those of one name apart, and gains as shares of bits."""
+"""Words for people: labels of methods by what tells those of one name apart, gains, units and figures."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,35 @@ from .methods import Labels, core, settings_spoken
 from .standings import saved_percent
 
 Pairs = Sequence[tuple[Spec | None, Kind]]
+
+# What decides a claim, in words: where its number stands, and what that is multiplied by.
+_FIGURES = {
+    "zero_share": ("{} % of the coordinates are exactly 0", 100),
+    "ks_gaussian": ("{} from a Gaussian (KS distance)", 1),
+    "excess_kurtosis": ("excess kurtosis {}; a Gaussian has 0", 1),
+    "shape": ("shape {}; a Gaussian has 2", 1),
+    "normalized_ks_gaussian": ("{} from a Gaussian once normalized (KS distance)", 1),
+    "normalized_excess_kurtosis": ("excess kurtosis {} once normalized; a Gaussian has 0", 1),
+    "normalized_shape": ("shape {} once normalized; a Gaussian has 2", 1),
+    "variance_spread_db": ("row variances spread by {} dB", 1),
+    "top4_energy_ratio": ("4 directions hold {} times the energy expected", 1),
+    "decorrelation_gain_db": ("decorrelating gains {} dB", 1),
+    "median_magnitude": ("median |g| is {} sigma; a Gaussian has 0.674", 1),
+    "tail_share": ("{} % lie beyond 3 sigma; a Gaussian has 0.27 %", 100),
+    "coding_gap_db_2": ("{} dB worse than predicted, at 2 bits", 1),
+    "coding_gap_db_4": ("{} dB worse than predicted, at 4 bits", 1),
+    "adapting_gain_db_2": ("adapting gains {} dB, at 2 bits", 1),
+    "adapting_gain_db_4": ("adapting gains {} dB, at 4 bits", 1),
+    "lipschitz_kept": ("{} % of later steps keep to the first half's bound", 100),
+    "drift_kept": ("{} % of the steps change it by a tenth at most", 100),
+    "gain_last_db": ("the last gradient predicts {} dB", 1),
+    "gain_average_db": ("the average of the last predicts {} dB", 1),
+    "share_within_one": ("{} % of the weights lie in [-1, 1]", 100),
+    "int8_loss": ("{} percentage points of accuracy lost", 1),
+    "sign_cosine": ("cosine {} between weights and their signs", 1),
+    "sign_correlation": ("correlation {} between their dot products", 1),
+    "minima": ("{} more minima than n = 1", 1),
+}
 
 
 def labels_of(pairs: Pairs, board: Integers, pair: Integers) -> pd.Categorical:
@@ -74,6 +103,43 @@ def interval_spoken(low: float, high: float) -> str:
         return f"{-first} % more to {last} % fewer"
     ends = f"{abs(first)} to {abs(last)}" if first != last else f"{abs(first)}"
     return f"{ends} % {'more' if first < 0 else 'fewer'}"
+
+
+def units_spoken(counted: int, total: int, noun: str) -> str:
+    """How many units a ranking is over, of those that were measured; ``noun`` says what units are.
+
+    >>> units_spoken(8, 8, "data sets")
+    ', over 8 units (data sets)'
+    >>> units_spoken(1, 1, "data sets")
+    ', over 1 unit (data set)'
+    >>> units_spoken(3, 8, "data sets")
+    '. 3 of 8 units (data sets) count: those that at least half of the methods have'
+    """
+    if counted == total:
+        return f", over {total} units ({noun})" if total != 1 else f", over 1 unit ({noun.removesuffix('s')})"
+    return f". {counted} of {total} units ({noun}) count: those that at least half of the methods have"
+
+
+def noun_of_units(points: pd.DataFrame) -> str:
+    """What the units of these points are."""
+    if not len(points) or not (points["model"].astype(str) != "").any():
+        return "data sets"
+    pairs = points[["model", "dataset"]].drop_duplicates()
+    return "model and data set pairs" if points["unit"].nunique() == len(pairs) else "trained networks"
+
+
+def figure_spoken(deciding: str) -> str:
+    """A figure that decides a claim, ``name number``, in words with its unit; others stay as they are.
+
+    >>> figure_spoken("zero_share 0.112"), figure_spoken("weights.int8_loss 0"), figure_spoken("gap_db 2")
+    ('11.2 % of the coordinates are exactly 0', '0 percentage points of accuracy lost', 'gap_db 2')
+    """
+    name, _, value = deciding.rpartition(" ")
+    words, factor = _FIGURES.get(name.rpartition(".")[2], ("", 1))
+    try:
+        return words.format(f"{factor * float(value):.3g}".replace("-", "\u2212")) if words else deciding
+    except ValueError:
+        return deciding
 
 
 def _whole(gain: float) -> int:

@@ -130,7 +130,7 @@ def test_several_models_may_be_chosen(page: Any) -> None:
     press(page, "data set", "data-0")
     until(page, "location.hash.includes('data=data-0')")
     assert page.locator("#rows td.c-n").all_text_contents() == ["2"] * 5
-    assert "on 2 units" in page.locator("#board").text_content()
+    assert "over 2 units (model and data set pairs)." in page.locator("#board").text_content()
     press(page, "model", "model-1")
     until(page, "location.hash === '#model=model-2&data=data-0'")
     press(page, "model", "all")

@@ -99,11 +99,13 @@ def test_the_table_shows_these_numbers(page: Any, site: Any, selection: dict[str
 
 
 def test_the_best_at_2_4_and_8_bits(page: Any, site: Any) -> None:
+    """Nothing beats the anchor at 8 bits: what is better lies beyond its range."""
     for place, bits in enumerate(("2", "4", "8")):
         best = expected({"bits": bits}, site)[0]
         shown = page.locator("#best dl > div").nth(place)
         assert shown.locator("dt").text_content() == f"at {bits} bits"
-        assert shown.locator(".big").text_content() == f"{drawing.saved(best.gain)} fewer bits"
+        said = f"{drawing.saved(best.gain)} fewer bits" if bits != "8" else "nothing beats the anchor"
+        assert shown.locator(".big").text_content() == said
         assert shown.locator(".who").text_content().strip() == best.label
 
 

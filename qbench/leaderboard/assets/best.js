@@ -16,10 +16,18 @@ function bestWords(first, rows, board) {
   if (!isNumber(first.gain)) {
     return [node("dd", {class: "big"}, figure(first.quality)), who, node("dd", {class: "fine quiet"}, board.quality_label)];
   }
+  if (!(first.gain > 0) && first.own.some((point) => point.anchor)) return anchorWords(who, first, rows);
   const tied = rows.filter((row) => row.tied).length - 1;
   const fine = [isNumber(first.low) ? `${saved(first.low)} to ${saved(first.high)}` : "", `n = ${first.n}`,
     first.provisional ? "provisional" : "", tied > 0 ? `tied with ${tied} more` : ""];
   return [node("dd", {class: "big"}, fewerBits(first.gain)), who, node("dd", {class: "fine quiet"}, fine.filter(Boolean).join(", "))];
+}
+
+// Where the anchor itself is first.
+function anchorWords(who, first, rows) {
+  const others = rows.filter((row) => row.rank !== null).length - 1;
+  const fine = [others ? `of ${plural(others, "other ranked method")}` : "", `n = ${first.n}`, first.provisional ? "provisional" : ""];
+  return [node("dd", {class: "big"}, others ? "nothing beats the anchor" : "only the anchor is ranked"), who, node("dd", {class: "fine quiet"}, fine.filter(Boolean).join(", "))];
 }
 
 function bestNote(board) {
@@ -29,5 +37,6 @@ function bestNote(board) {
 
 function fewerBits(gain) {
   const share = saved(gain);
+  if (share === "0 %") return "as many bits";
   return share.startsWith("−") ? `${share.slice(1)} more bits` : `${share} fewer bits`;
 }

@@ -25,16 +25,18 @@ function chartsOf(page, look) {
     const inner = node("div");
     const now = {spec, inner, width: place.clientWidth};
     drawn.set(id, now);
+    const marks = chart.linked && spec ? look().marks() : null;
+    say(chart, spec, marks);
     place.style.minHeight = `${place.offsetHeight}px`;
     place.replaceChildren(spec ? inner : chart.empty);
     place.classList.toggle("empty", !spec);
     if (!spec) return undefined;
     const own = structuredClone(spec);
-    if (chart.linked) own.datasets = {...own.datasets, points: look().marks()};
+    if (marks) own.datasets = {...own.datasets, points: marks};
     within(place, inner, own.usermeta || {});
     const result = await vegaEmbed(inner, laidOut(own, inner.clientWidth), {
       ast: true, mode: "vega-lite", renderer: "svg", actions: false, defaultStyle: false, logLevel: 1, tooltip,
-      config: page.config[look().dark ? "dark" : "light"],
+      config: page.config[look().dark ? "dark" : "light"], patch: fitted(own.usermeta || {}),
     });
     if (drawn.get(id) !== now) return result.finalize();
     now.result = result;
@@ -44,15 +46,27 @@ function chartsOf(page, look) {
     return undefined;
   }
 
-  function update(now) {
-    if (now.result) now.result.view.data("points", look().marks()).runAsync();
+  function update(now, marks = look().marks()) {
+    if (now.result) now.result.view.data("points", marks).runAsync();
     else now.stale = true;
+  }
+
+  // The words of a chart that follows the selection do so too.
+  function say(chart, spec, marks) {
+    const {words, way} = (spec && spec.usermeta) || {};
+    const said = marks ? chartWords(way, marks, look().board(), look().state) : words;
+    if (!said) return marks;
+    const figure = document.getElementById(`chart-${chart.id}`);
+    figure.querySelector(".plot").setAttribute("aria-label", said);
+    figure.querySelector("details.alt p").textContent = said;
+    return marks;
   }
 
   function laidOutAnew() {
     for (const [id, now] of drawn) {
       const {clientWidth} = now.inner.parentElement || {};
-      if (clientWidth && clientWidth !== now.width && now.spec.usermeta) draw(id);
+      const {panels, cells} = (now.spec && now.spec.usermeta) || {};
+      if (clientWidth && clientWidth !== now.width && (panels || cells)) draw(id);
     }
   }
 
@@ -81,15 +95,11 @@ function chartsOf(page, look) {
       for (const chart of page.charts.filter((one) => drawn.has(one.id))) {
         const now = drawn.get(chart.id);
         if (specOf(chart) !== now.spec) draw(chart.id);
-        else if (chart.linked && now.spec) update(now);
+        else if (chart.linked && now.spec) update(now, say(chart, now.spec, look().marks()));
       }
     },
   };
 }
-
-// Vega-Lite tells authors of charts what it made of a specification; readers can do nothing about it.
-const told = console.warn;
-console.warn = (...words) => (words[0] === "WARN" ? undefined : told.apply(console, words));
 
 // No wider than a chart reads well, and no narrower: then it is moved sideways within its place.
 function within(place, inner, {narrowest, widest}) {
@@ -100,13 +110,27 @@ function within(place, inner, {narrowest, widest}) {
   if (wider) place.tabIndex = 0;
 }
 
-// Panels side by side in a place of that width, as charts/theme.py says: Vega-Lite has no responsive facets.
+// In a place of that width, as charts/theme.py and cells.py say: Vega-Lite lays out neither panels nor labels by room.
 function laidOut(spec, width) {
-  const rule = spec.usermeta && spec.usermeta.panels;
-  if (!rule) return spec;
+  const {panels, cells} = spec.usermeta || {};
+  if (panels) return withPanels(spec, panels, width);
+  return cells ? withCells(spec, cells, width) : spec;
+}
+
+function withPanels(spec, rule, width) {
   const room = width - rule.beside + rule.gap;
   const columns = Math.max(1, Math.min(rule.most, Math.floor(room / (rule.narrowest + rule.gap))));
   return {...spec, columns, spec: {...spec.spec, width: Math.floor(room / columns - rule.gap)}};
+}
+
+function withCells(spec, rule, width) {
+  const room = Math.max(rule.least, Math.min(rule.most, width - rule.beside - rule.columns * rule.column));
+  return {...spec, params: spec.params.map((one) => ({...one, value: room})), width};
+}
+
+// Vega fits a width to its place beside rows of a given height; Vega-Lite would say that it fits no heights.
+function fitted({cells}) {
+  return cells ? (vega) => ({...vega, autosize: {type: "fit-x", contains: "padding"}}) : undefined;
 }
 
 // The rows of a linked chart: the points of the selection, averaged over units where they are too many to see.

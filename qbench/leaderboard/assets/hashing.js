@@ -3,7 +3,7 @@
 const DATASET = 1, UNIT = 2, NORMAL_U = 3, NORMAL_V = 4, FLIP = 5;
 
 function hash(purpose, draw, slot) {
-  return mixed(((purpose << 28) | ((draw % 4096) << 16) | (slot % 65536)) >>> 0);
+  return mixed(((purpose << 28) | ((draw % 65536) << 12) | (slot % 4096)) >>> 0);
 }
 
 function mixed(counter) {

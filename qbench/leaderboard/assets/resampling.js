@@ -1,6 +1,6 @@
 // The twin of resampling.py: a hierarchical bootstrap over units, sign-flip tests, Holm's correction.
 
-const DRAWS = 1000, FLIPS = 4096, EXACT = 12, PERCENTILES = [2.5, 97.5], ROUNDING = 1e-9;
+const DRAWS = 10000, FLIPS = 4096, EXACT = 12, PERCENTILES = [2.5, 97.5], ROUNDING = 1e-9;
 const finite = Number.isFinite;
 
 // How often each unit is drawn, and the sum of the normal numbers that came with it: arrays [draws * units].
@@ -29,7 +29,8 @@ function intervals(gains, errors, datasets, draws = DRAWS) {
   const {counts, noise} = resamples(datasets, draws);
   return gains.map((gain, method) => {
     if (gain.filter(finite).length < 2) return [NaN, NaN];
-    const means = [];
+    const means = new Float64Array(draws);
+    let drawn = 0;
     for (let draw = 0; draw < draws; draw++) {
       let total = 0, sum = 0;
       for (let unit = 0; unit < units; unit++) {
@@ -38,10 +39,10 @@ function intervals(gains, errors, datasets, draws = DRAWS) {
         total += counts[place];
         sum += counts[place] * gain[unit] + noise[place] * (errors[method][unit] || 0);
       }
-      if (total > 0) means.push(sum / total);
+      if (total > 0) means[drawn++] = sum / total;
     }
-    means.sort((a, b) => a - b);
-    return PERCENTILES.map((share) => percentile(means, share));
+    const ordered = means.subarray(0, drawn).sort();
+    return PERCENTILES.map((share) => percentile(ordered, share));
   });
 }
 

@@ -9,7 +9,7 @@ async function start() {
   const remembered = new Map();
   const night = matchMedia("(prefers-color-scheme: dark)");
   const dark = () => (state.theme ? state.theme === "dark" : night.matches);
-  const look = () => ({state, dark: dark(), marks: () => marksOf(withinBits(selected(page, state), state.bits), ranked(state.bits), state.q)});
+  const look = () => ({state, dark: dark(), board: () => page.boards.find((one) => one.key === state.board), marks: () => marksOf(withinBits(selected(page, state), state.bits), ranked(state.bits), state.q)});
   const charts = chartsOf(sent, look);
   await charts.first();
   const page = await readPage(sent);
@@ -62,7 +62,8 @@ async function start() {
       byId("filters").replaceChildren(...chipRows(page, state, change));
     });
     byId("facts").textContent = factsOf(board, page);
-    byId("board").replaceChildren(...boardWords(board, page, state));
+    byId("board").replaceChildren(...boardWords(board, page, state, ranked(state.bits)));
+    document.querySelector("th.c-quality").title = board.quality_label;
     byId("best").querySelector("h2").textContent = `Best for ${page.boards.filter((one) => one.tab === board.tab).length > 1 ? boardText(board, page.boards) : board.title}`;
     byId("best").querySelector("dl").replaceChildren(...bestRows(page, board, ranked));
     byId("best").querySelector("dl + p").textContent = bestNote(board);

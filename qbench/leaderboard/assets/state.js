@@ -1,7 +1,7 @@
 // What is selected is the fragment of the address, whole: links are permanent, back and forward work.
 
 const LISTS = ["model", "data", "device"];
-const BITS = {1: [0, 1.5], 2: [1.5, 2.5], 3: [2.5, 3.5], 4: [3.5, 5], 6: [5, 7], 8: [7, Infinity]};
+const BITS = {1: [0, 1.5], 2: [1.5, 2.5], 3: [2.5, 3.5], 4: [3.5, 5], 6: [5, 7], 8: [7, 12]};
 const CLASSES = ["fixed", "coded"];
 const THEMES = ["light", "dark"];
 

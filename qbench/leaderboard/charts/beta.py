@@ -138,9 +138,9 @@ def _panel(values: list[Row]) -> alt.FacetChart:
     y = alt.Y(field="gap", type="quantitative", scale=scale, axis=up)
     colour = alt.Color(field="depth", type="quantitative", legend=None)
     base = alt.Chart().encode(x=x, y=y, color=colour)
-    lines = base.transform_filter("!isValid(datum.kind) && !isValid(datum.words)").mark_line(
-        interpolate="monotone", clip=True
-    )
+    lines = base.transform_filter(
+        "!isValid(datum.kind) && !isValid(datum.words) && !isValid(datum.absent)"
+    ).mark_line(interpolate="monotone", clip=True)
     tooltip = tips(
         ("lattice", "lattice"),
         ("policy", "overload"),
@@ -164,10 +164,12 @@ def _panel(values: list[Row]) -> alt.FacetChart:
     )
     named = base.transform_filter("isValid(datum.words)").encode(text=alt.Text(field="words", type="nominal"))
     names = haloed(named, align="right", fontWeight=600)
+    absent = alt.Chart().encode(x=x, y=y, text=alt.Text(field="absent", type="nominal"))
+    absent = absent.transform_filter("isValid(datum.absent)").mark_text(style="quiet", align="right")
     found = {row["policy"] for row in values}
     order = [name for name in _POLICIES if name in found] + sorted(found - set(_POLICIES))
     lines = lines.encode(detail=alt.Detail(field="lattice", type="nominal"))
-    return faceted([lines, hollow, dots, *names], "policy", _HEIGHT, order)
+    return faceted([lines, hollow, dots, *names, absent], "policy", _HEIGHT, order)
 
 
 def _bests(curves: Sequence[list[Row]]) -> dict[str, list[Row]]:
@@ -179,14 +181,34 @@ def _bests(curves: Sequence[list[Row]]) -> dict[str, list[Row]]:
 
 
 def _least(curves: Sequence[list[Row]]) -> list[Row]:
-    """Texts that name every lattice with its least error, a list at the lower right of each panel."""
-    rows = []
-    for bests in _bests(curves).values():
-        for line, best in enumerate(reversed(bests)):
-            kept = {key: best[key] for key in ("lattice", "policy", "depth")}
-            place = {"beta": _WIDEST, "gap": (line + 0.6) * _LINE_DB}
-            rows.append({**kept, **place, "words": f"{best['lattice']} {number(best['gap'], 1)} dB"})
+    """Texts that name every lattice with its least error, a list at the lower right of each panel.
+
+    A lattice has the same line in each; where it was not scanned, that says so.
+    """
+    bests = _bests(curves)
+    known = {best["lattice"]: best["depth"] for many in bests.values() for best in many}
+    rows: list[Row] = []
+    for policy, many in bests.items():
+        own = {best["lattice"]: best for best in many}
+        for line, name in enumerate(sorted(known, key=lambda name: (-known[name], name))):
+            place = {"lattice": name, "policy": policy, "beta": _WIDEST, "gap": (line + 0.6) * _LINE_DB}
+            if name in own:
+                words = {"words": f"{name} {number(own[name]['gap'], 1)} dB", "depth": known[name]}
+            else:
+                words = {"absent": f"{name} not scanned"}
+            rows.append(place | words)
     return rounded(rows)
+
+
+def _lacking(curves: Sequence[list[Row]]) -> dict[str, list[str]]:
+    """Of each policy the lattices that others have and it lacks."""
+    bests = {policy: [best["lattice"] for best in many] for policy, many in _bests(curves).items()}
+    known = list(dict.fromkeys(name for names in bests.values() for name in names))
+    return {
+        policy: [name for name in known if name not in names]
+        for policy, names in bests.items()
+        if set(known) - set(names)
+    }
 
 
 def _alt(curves: Sequence[list[Row]], where: str) -> str:
@@ -199,4 +221,5 @@ def _alt(curves: Sequence[list[Row]], where: str) -> str:
     certain = sum(row.get("kind") == "certain" for curve in curves for row in curve)
     minima = "1 certain local minimum" if certain == 1 else f"{certain} certain local minima"
     scans = f"{count(len(curves), 'scan')} on {where} with {minima}."
-    return f"{scans} Least error above the limit: {'; '.join(parts)}."
+    lacking = [f"{policy} was not scanned for {several(names)}" for policy, names in _lacking(curves).items()]
+    return ". ".join([f"{scans} Least error above the limit: {'; '.join(parts)}", *lacking]) + "."

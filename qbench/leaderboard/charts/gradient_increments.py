@@ -10,7 +10,7 @@ from ...registry import Registry
 from .chart import Chart, nothing
 from .gradients import EMPTY, told, trainings
 from .newest import Taken
-from .theme import finished, layered, table, tips
+from .theme import finished, layered, powers, table, tips
 from .words import Row, number, plain, rounded, shown_by
 
 _TITLE = "How far a step moves the gradient"
@@ -85,7 +85,7 @@ def _chart(rows: list[Row]) -> alt.LayerChart:
 
 def _log(title: str) -> Row:
     """What both axes have in common."""
-    axis = alt.Axis(title=title, format="~e", values=[10.0**power for power in range(-8, 9)])
+    axis = alt.Axis(title=title, labelExpr=powers(), values=[10.0**power for power in range(-8, 9)])
     return {"type": "quantitative", "scale": alt.Scale(type="log", nice=False, padding=8), "axis": axis}
 
 

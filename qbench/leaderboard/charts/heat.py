@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-_TITLE = "Which method suits which model"
+_TITLE = "Which method suits which model or data set"
 _CAPTION = (
     "Share of the uniform anchor's bits that a method saves at equal quality, means over bits and data sets, "
     "best methods first; blue saves, orange wastes. Look for rows that change colour: methods that suit one "
@@ -66,9 +66,7 @@ def _linked(way: Way) -> Spec:
     base = (
         alt.Chart(table(POINTS))
         .transform_filter(f"isValid(datum.{way.field})")
-        .transform_calculate(
-            place=place, name="datum.label + (datum.rate_class == 'coded' ? ' · coded' : '')"
-        )
+        .transform_calculate(place=place, name="datum.label")
         .transform_aggregate(
             value=f"mean({way.field})",
             points="count()",
@@ -87,7 +85,9 @@ def _linked(way: Way) -> Spec:
         ("saved", way.words) if way.field == "gain" else ("value", way.words, ".3~g"),
         ("points", "points"),
     )
-    return cells(base, tooltip, way.columns, saved=way.field == "gain")
+    spec = cells(base, tooltip, way.columns, saved=way.field == "gain")
+    spec["usermeta"] |= {"way": {"field": way.field, "better": way.better, "words": way.words, "cells": True}}
+    return spec
 
 
 def _alt(own: "pd.DataFrame", board: Board) -> str:

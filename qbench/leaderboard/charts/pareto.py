@@ -1,7 +1,7 @@
 """What is lost against true bits, with the front of codes that nothing beats: of the page's selection."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import altair as alt
@@ -37,6 +37,7 @@ _CAPTION = (
 _EMPTY = "Run `qbench run --suite standard --track ptq` to quantize trained networks."
 _HEIGHT = 420
 _FLOAT_BITS = 31.5
+_LONG = 18
 _POINTS_LOST = "drop"
 NETWORKS = ("ptq", "qat", "mixed-precision", "saved-activations", "gradient-compression")
 
@@ -77,7 +78,7 @@ def _way(own: "pd.DataFrame", board: Board) -> Way:
 def _spec(way: Way, families: list[str]) -> Spec:
     base = _averaged(way)
     chart = layered(*_marks(base, way, families), *_front(base, way))
-    return finished(chart, {}, height=_HEIGHT)
+    return finished(chart, {}, height=_HEIGHT) | {"usermeta": {"way": asdict(way)}}
 
 
 def _averaged(way: Way) -> alt.Chart:
@@ -167,7 +168,7 @@ def _front(base: alt.Chart, way: Way) -> list[alt.Chart]:
     """Steps through the codes that none of their rate class beats at as few bits.
 
     Named is, near each whole number of bits (each second where room is short), the last that none beats; names
-    stand in two rows by turns.
+    stand in two rows by turns, long ones without what is in brackets.
     """
     order: list[alt.SortField | dict[str, str]] = [alt.SortField("bits"), alt.SortField("cost")]
     front = (
@@ -182,10 +183,13 @@ def _front(base: alt.Chart, way: Way) -> list[alt.Chart]:
     named = (
         front.transform_window(least="min(cost)", frame=[None, 0], sort=order)
         .transform_filter("datum.cost <= datum.least")
-        .transform_calculate(near="round(datum.bits / (width < 500 ? 2 : 1))")
+        .transform_calculate(
+            near="round(datum.bits / (width < 500 ? 2 : 1))",
+            name=f"length(datum.label) > {_LONG} ? split(datum.label, ' (')[0] : datum.label",
+        )
         .transform_joinaggregate(last="max(bits)", groupby=["near"])
         .transform_filter("datum.bits == datum.last && datum.near > 0")
-        .encode(x=_x(), y=_y(way), text=alt.Text(field="label", type="nominal"))
+        .encode(x=_x(), y=_y(way), text=alt.Text(field="name", type="nominal"))
     )
     look: Row = {"align": "right", "baseline": "top" if down else "bottom", "dx": -7, "limit": 140}
     look["dy"] = alt.ExprRef(f"{'' if down else '-'}(datum.near % 2 ? 5 : 20)")

@@ -7,7 +7,7 @@ import altair as alt
 import numpy as np
 
 from ..boards import Board
-from .cells import ROW, cells
+from .cells import cells
 from .chart import Chart, nothing
 from .theme import ROWS, table, tips
 from .words import Row, count, percent, plain, rounded
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ..standings import Standing
 
-_TITLE = "No method is best everywhere"
+_TITLE = "Where each method saves bits"
 _CAPTION = (
     "Share of bits saved at equal quality on every ranked board, for methods that stand on several: a profile "
     "instead of one mark. Blue saves against the uniform anchor, orange wastes; an empty cell was not measured. "
@@ -53,15 +53,15 @@ def profile(
     )
     columns = len({row["place"] for row in kept})
     spec = cells(alt.Chart(table(ROWS)), tooltip, columns, saved=True, numbered=True)
-    spec |= {"datasets": {ROWS: values}, "height": ROW * len({row["core"] for row in kept})}
-    return Chart("profile", _TITLE, _CAPTION, _alt(kept), spec, _EMPTY)
+    spec |= {"datasets": {ROWS: values}}
+    return Chart("profile", _title(kept), _CAPTION, _alt(kept), spec, _EMPTY)
 
 
 def _standing_row(board: Board, one: "Standing", core: str, at: int) -> Row:
-    coded = " · coded" if one.rate_class == "coded" else ""
+    coded = " · coded" if one.rate_class == "coded" and not one.label.startswith("entropy-coded") else ""
     return {
         "core": f"{core}|{one.rate_class}",
-        "name": plain(one.label, 48) + coded,
+        "name": plain(one.label, 72) + coded,
         "place": plain(board.title.partition(" (")[0], 60),
         "at": at,
         "value": one.gain,
@@ -87,13 +87,30 @@ def _several_boards(rows: Sequence[Row]) -> list[Row]:
             str(many[0]["name"]),
         ),
     )
-    return [row for place, many in enumerate(ordered[:_METHODS]) for row in _as_one(many, place)]
+    return _named(ordered[:_METHODS])
 
 
-def _as_one(many: Sequence[Row], place: int) -> list[Row]:
-    """Rows of a method under one name, the one it has where its name is shortest."""
-    name = min((str(row["name"]) for row in many), key=lambda name: (len(name), name))
-    return [{**row, "order": place, "name": name} for row in many]
+def _named(methods: Sequence[Sequence[Row]]) -> list[Row]:
+    """Rows of each method under one name, the shortest that it has and no other before it."""
+    taken: set[str] = set()
+    found: list[Row] = []
+    for place, many in enumerate(methods):
+        names = sorted({str(row["name"]) for row in many}, key=lambda name: (len(name), name))
+        name = next((one for one in names if one not in taken), f"{names[0]} ({place + 1})")
+        taken.add(name)
+        found += [{**row, "order": place, "name": name} for row in many]
+    return found
+
+
+def _title(kept: Sequence[Row]) -> str:
+    """Whether one method is best of these on all boards that it stands on, at least half of them."""
+    boards = {row["at"] for row in kept}
+    best = {at: max(float(row["value"]) for row in kept if row["at"] == at) for at in boards}
+    for core in dict.fromkeys(row["core"] for row in kept):
+        own = [row for row in kept if row["core"] == core]
+        if 2 * len(own) >= len(boards) and all(float(row["value"]) >= best[row["at"]] for row in own):
+            return f"{own[0]['name']} is best of these wherever it was measured"
+    return "No method is best everywhere"
 
 
 def _alt(kept: Sequence[Row]) -> str:

@@ -8,14 +8,15 @@ import altair as alt
 from ...registry import Registry
 from .chart import Chart, nothing
 from .newest import Taken, taken
-from .theme import FAMILIES, faceted, panels, tips
+from .theme import FAMILIES, faceted, panels, powers, tips
 from .words import Row, number, plain, rounded, shown_by
 
 _TITLE = "Layers differ in what their quantization costs"
 _CAPTION = (
     "How far the network's predictions move when one layer alone is quantized: KL divergence on training "
-    "examples, median over seeds, bars from the least to the greatest; layers from input to output. Beside each"
-    " the bits that the allocation gave it; look whether the bits went where the damage is."
+    "examples, median over seeds, bars from the least to the greatest; layers from input to output, named as "
+    "their modules are. Beside each the bits that the allocation gave it; look whether the bits went where the "
+    "damage is."
 )
 _EMPTY = "Run `qbench run --suite standard --track mixed-precision` to measure single layers."
 _LAYERS = 24
@@ -93,7 +94,7 @@ def _panel(values: list[Row]) -> alt.FacetChart:
 
     def x(field: str) -> alt.X:
         scale = alt.Scale(type="log", domain=[low, high], nice=False)
-        axis = alt.Axis(title="KL divergence (nat) →", format="~e", values=decades, grid=True)
+        axis = alt.Axis(title="KL divergence (nat) →", labelExpr=powers(), values=decades, grid=True)
         return alt.X(field=field, type="quantitative", scale=scale, axis=axis)
 
     rows = max(row["row"] for row in values) + 1

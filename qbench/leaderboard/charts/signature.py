@@ -1,5 +1,6 @@
 """The figure that opens the page: how far above the rate-distortion limit each family of codes stays."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -118,16 +119,31 @@ def _lines(families: list[str], top: float, right: float) -> list[alt.Chart]:
 
 
 def _labels(rows: Sequence[Row], top: float) -> list[Row]:
-    """The name of each line at its last point, moved apart where two would overlap."""
-    ends = ({key: end[key] for key in ("family", "rate", "gap")} for end in _last(rows, top))
-    return spread([{**end, "words": _name(end, top)} for end in ends], top)
+    """The name of each line at its last point, moved apart where two would overlap.
+
+    Of lines that leave at the top near each other, all but the last have theirs to the left.
+    """
+    ends = [{key: end[key] for key in ("family", "rate", "gap")} for end in _last(rows, top)]
+    leaving = sorted(end["rate"] for end in ends if end["gap"] == top)
+    before = {one for one, other in itertools.pairwise(leaving) if other - one < _SIDE_BY_SIDE}
+    sides = [
+        {**end, "left": end["gap"] == top and end["rate"] in before, "words": _name(end, top)} for end in ends
+    ]
+    return [
+        row for left in (False, True) for row in spread([one for one in sides if one["left"] is left], top)
+    ]
 
 
 def _ends(families: list[str], top: float, right: float) -> list[alt.Chart]:
     base = alt.Chart(table("ends")).encode(
         x=_x(right), y=_y(top, "place"), text=alt.Text(field="words", type="nominal")
     )
-    return haloed(base, family_colour(families), align="left", dx=9, fontWeight=600)
+    after, before = (base.transform_filter(test) for test in ("!datum.left", "datum.left"))
+    colour = family_colour(families)
+    return [
+        *haloed(after, colour, align="left", dx=9, fontWeight=600),
+        *haloed(before, colour, align="right", dx=-9, fontWeight=600),
+    ]
 
 
 def _last(rows: Sequence[Row], top: float) -> list[Row]:

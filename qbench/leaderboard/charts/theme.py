@@ -190,11 +190,15 @@ def faceted(
     *,
     own_y: bool = False,
 ) -> alt.FacetChart:
-    """The same layers of table ``rows`` in a panel for each value of a field; ``own_y``: each has its own scale."""
+    """The same layers of table ``rows`` in a panel for each value of a field; ``own_y``: each has its own scale.
+
+    Every panel has an axis below it: shared ones would stand below empty places too.
+    """
     spec = alt.LayerChart(layer=list(layers), height=height)
     sort: Any = alt.Undefined if order is None else list(order)
-    facet = alt.Facet(field=field, type="nominal", sort=sort, title=None)
-    resolve: Any = {"scale": {"y": "independent"}} if own_y else alt.Undefined
+    header = alt.Header(labelPadding=2) if own_y else alt.Undefined
+    facet = alt.Facet(field=field, type="nominal", sort=sort, title=None, header=header)
+    resolve: Any = {"axis": {"x": "independent"}} | ({"scale": {"y": "independent"}} if own_y else {})
     return alt.FacetChart(data=table(ROWS), spec=spec, facet=facet, resolve=resolve)
 
 
@@ -202,6 +206,15 @@ def haloed(base: alt.Chart, colour: alt.Color | None = None, **look: Any) -> lis
     """Text over a halo of the paper's colour."""
     text = base.mark_text(**look)
     return [base.mark_text(style="halo", **look), text if colour is None else text.encode(color=colour)]
+
+
+def powers(value: str = "datum.value") -> str:
+    """An expression of Vega: a power of 10 as people write it, 0.01 to 100 as they are, else with an exponent."""
+    exponent = f"round(log({value}) / LN10)"
+    size, digits = f"abs({exponent})", "'⁰¹²³⁴⁵⁶⁷⁸⁹'"
+    tens = f"({size} > 9 ? {digits}[floor({size} / 10)] : '')"
+    raised = f"'10' + ({exponent} < 0 ? '⁻' : '') + {tens} + {digits}[{size} % 10]"
+    return f"{value} < 0.0099 || {value} > 101 ? {raised} : format({value}, '~g')"
 
 
 def table(name: str) -> alt.NamedData:
@@ -244,4 +257,4 @@ def laid_out(spec: Spec, width: float) -> Spec:
     room = width - rule["beside"] + rule["gap"]
     columns = max(1, min(rule["most"], int(room // (rule["narrowest"] + rule["gap"]))))
     inner = {**spec["spec"], "width": int(room / columns - rule["gap"])}
-    return {**spec, "columns": columns, "spacing": {"row": 76, "column": rule["gap"]}, "spec": inner}
+    return {**spec, "columns": columns, "spacing": {"row": 104, "column": rule["gap"]}, "spec": inner}

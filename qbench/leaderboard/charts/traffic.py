@@ -52,7 +52,8 @@ def traffic(registry: Registry, points: "pd.DataFrame", boards: Sequence[Board])
             specs[board.key] = panels(
                 _panel(rows), rows, narrowest=330, most=min(2, len({row["unit"] for row in rows})), beside=44
             )
-            words[board.key] = _alt(rows)
+            words[board.key] = f"{_titled(board)}: {_alt(rows)}"
+            specs[board.key]["usermeta"]["words"] = words[board.key]
     chosen = max(
         (board for board in boards if board.key in specs), key=lambda board: board.results, default=None
     )
@@ -60,6 +61,10 @@ def traffic(registry: Registry, points: "pd.DataFrame", boards: Sequence[Board])
         return nothing("traffic", _TITLE, _CAPTION, _EMPTY)
     shown = specs.pop(chosen.key)
     return Chart("traffic", _TITLE, _CAPTION, words[chosen.key], shown, _EMPTY, specs)
+
+
+def _titled(board: Board) -> str:
+    return plain(f"{board.title}, {board.setting}" if board.setting else board.title, 160)
 
 
 def _float_bits(registry: Registry) -> dict[str, float]:
@@ -172,7 +177,14 @@ def _panel(rows: list[Row]) -> alt.FacetChart:
         .transform_filter("isValid(datum.name)")
         .encode(x=x, y=up("accuracy"), text=alt.Text(field="name", type="nominal"))
     )
-    layers = [line, text, ring, marks, *haloed(named, baseline="bottom", dy=-8, limit=220)]
+    room = alt.ExprRef("child_width < 500 ? 200 : 330")
+    layers = [
+        line,
+        text,
+        ring,
+        marks,
+        *haloed(named, align="left", baseline="bottom", dx=-4, dy=-8, limit=room),
+    ]
     return faceted(layers, "unit", _HEIGHT, own_y=True)
 
 
@@ -189,7 +201,7 @@ def _alt(rows: Sequence[Row]) -> str:
             f"bits {least['label']} {least['bits']:.3g} at {number(least['accuracy'])} %"
         )
     return (
-        f"Accuracy against bits of {several(sorted({row['label'] for row in rows if 'label' in row})[:6])}. "
+        f"accuracy against bits of {several(sorted({row['label'] for row in rows if 'label' in row})[:6])}. "
         + "; ".join(parts)
         + "."
     )
