@@ -11,7 +11,14 @@ from .distributions import FEWEST, kolmogorov_smirnov
 from .errors import InputError
 from .families import Floats, generalized_gaussian_shape
 from .gradient_coding import coding_figures, strata
-from .gradient_structure import block, dependence_figures, doubles, normalized, variance_spread_db
+from .gradient_structure import (
+    block,
+    decorrelation_gain_db,
+    dependence_figures,
+    doubles,
+    normalized,
+    variance_spread_db,
+)
 
 SAMPLE = 2**16
 CODED = 2**15
@@ -52,12 +59,14 @@ def figures(g: Tensor, generator: torch.Generator, elements: int | None = None) 
       included. Gaussian .6745 and .0027, Laplace .4901 and .0144.
     - ``coding_gap_db_b``, ``adapting_gain_db_b``: :func:`qbench.gradient_coding.coding_figures` of 2^15 of them.
 
-    Of a block of at most 2^16 coordinates, where rows and columns meet that were drawn from strata: up to 128 along
-    the shorter side, and as many as fit along the other:
+    Of a block of at most 2^16 coordinates, where runs of 16 neighbouring rows and columns meet: up to 128 along the
+    shorter side, and as many as fit along the other:
 
     - ``variance_spread_db``: :func:`variance_spread_db`.
     - ``normalized_...``: the marginal figures after :func:`normalized`.
-    - ``top4_energy_ratio``, ``decorrelation_gain_db``, ``effective_rank``: :func:`dependence_figures`.
+    - ``top4_energy_ratio``, ``effective_rank``: :func:`dependence_figures`.
+
+    Of two such blocks, along rows and along columns: ``decorrelation_gain_db``, :func:`decorrelation_gain_db`.
 
     Args:
         g: [rows, ...], float, in any unit.
@@ -81,6 +90,7 @@ def figures(g: Tensor, generator: torch.Generator, elements: int | None = None) 
         **{f"normalized_{name}": value for name, value in marginal_figures(scales.gaussian).items()},
         "variance_spread_db": variance_spread_db(part, generator),
         **dependence_figures(scales, generator),
+        "decorrelation_gain_db": decorrelation_gain_db(matrix, generator),
         **coding_figures(coded, elements or len(flat)),
     }
     return {name: values[name] for name in FIGURES}

@@ -17,6 +17,7 @@ _FEWEST_STEPS = 5
 _PAIRED_SHARE = 0.02
 _STEPS_A_PAIR = 20
 _PAIRS, _FEWEST_PAIRS = 5, 2
+_RUN = 16
 
 
 @final
@@ -91,7 +92,7 @@ class Site:
         size: coordinates of the gradient.
         coordinates: places in the flattened weight, ascending: one drawn from each of as many equal stretches. None of
             an output, whose coordinates are other pictures at every step.
-        rows: output channels of the matrix that is kept; columns: of what remains, flattened.
+        rows: output channels of the matrix that is kept; columns: of what remains, flattened; both in :func:`runs`.
     """
 
     name: str
@@ -110,10 +111,11 @@ class Site:
         columns = min(width, kept // rows)
         rows = min(height, kept // columns)
         chosen = (
-            _stratified(count, of, generator).to(weight.device)
-            for count, of in ((sampled, weight.numel()), (rows, height), (columns, width))
+            _stratified(sampled, weight.numel(), generator),
+            runs(height, rows, generator),
+            runs(width, columns, generator),
         )
-        return cls(name, kind, weight.numel(), *chosen)
+        return cls(name, kind, weight.numel(), *(places.to(weight.device) for places in chosen))
 
     def sample(self, x: Tensor) -> Tensor:
         return x.detach().reshape(-1)[self.coordinates]
@@ -122,6 +124,20 @@ class Site:
         """[rows, columns], on the CPU."""
         whole = x.detach().reshape(x.shape[0], -1)
         return whole[self.rows[:, None], self.columns].cpu()
+
+
+def runs(n: int, count: int, generator: torch.Generator) -> Tensor:
+    """At most ``count`` of n indices, ascending, in runs of 16 neighbours over all of them; all if there are fewer.
+
+    Neighbours are alike where anything is, so that indices which are all apart would miss what couples them.
+    """
+    if n <= count:
+        return torch.arange(n)
+    pieces = -(-count // _RUN)
+    within = torch.rand(pieces, generator=generator, dtype=torch.float64)
+    left_out = ((torch.arange(pieces) + within) / pieces * (n - count + 1)).long()
+    places = torch.arange(count)
+    return places + left_out[places * pieces // count]
 
 
 def _stratified(count: int, of: int, generator: torch.Generator) -> Tensor:

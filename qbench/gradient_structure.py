@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .distributions import FEWEST
 from .families import Floats
-from .gradient_coding import strata
+from .gradient_sampling import runs
 
 BLOCK = 2**16
 BLOCK_SIDE = 128
@@ -23,9 +23,13 @@ def block(matrix: Tensor, generator: torch.Generator) -> Floats:
     """At most 2^16 coordinates of a matrix, where up to 128 rows (or columns, if these are fewer) meet the others."""
     short = min(BLOCK_SIDE, *matrix.shape)
     long = BLOCK // short
-    rows, columns = (short, long) if matrix.shape[0] <= matrix.shape[1] else (long, short)
-    chosen = matrix[strata(matrix.shape[0], rows, generator).to(matrix.device)]
-    return doubles(chosen[:, strata(matrix.shape[1], columns, generator).to(matrix.device)])
+    return _part(matrix, *((short, long) if matrix.shape[0] <= matrix.shape[1] else (long, short)), generator)
+
+
+def _part(matrix: Tensor, rows: int, columns: int, generator: torch.Generator) -> Floats:
+    """So many rows and columns, or all there are, each in runs of neighbours."""
+    chosen = matrix[runs(matrix.shape[0], rows, generator).to(matrix.device)]
+    return doubles(chosen[:, runs(matrix.shape[1], columns, generator).to(matrix.device)])
 
 
 @dataclass(frozen=True)
@@ -146,61 +150,66 @@ def _spread_db(powers: Floats) -> float:
 
 
 def dependence_figures(scales: Normalized, generator: torch.Generator) -> dict[str, float]:
-    """Dependence between coordinates, against a control of the same scales without. NaN where a side is below 8.
-
-    The control: the nonzero units u of :func:`normalized` permuted within the block, zeros left in their places. So
-    neither rows nor columns of unlike variance count as dependence, and what does is low rank and correlation.
+    """How few directions hold the energy, against :func:`_control`. NaN where a side is below 8.
 
     - ``top4_energy_ratio``: the share of sum u^2 in the four largest singular directions over the control's.
     - ``effective_rank``: exp of the entropy of the squared singular values' shares, over the control's.
-    - ``decorrelation_gain_db``: 10 log10 of the arithmetic over the geometric mean of the eigenvalues of C, less the
-      control's. C is the correlation matrix (about 0) of the p vectors along the shorter side, over n coordinates,
-      all multiplied by the scales of row and column where they lie, the control's too;
-      eigenvalues below 1e-4 count as that, 40 dB down. By chance eigenvalues differ by about as much in both. Where
-      n < 2p, too few for that, C is shrunk towards the identity by
-      ``min(1, ((1 - 2/p) t + p^2) / ((n + 1 - 2/p) (t - p)))``, t = trace C^2, which takes up to 3/4 off the gain.
 
-    Reference: Roy & Vetterli 2007, "The effective rank"; Chen, Wiesel, Eldar & Hero 2010, "Shrinkage Algorithms for
-    MMSE Covariance Estimation", eq. 23; Goyal 2001, "Theoretical foundations of transform coding".
+    Reference: Roy & Vetterli 2007, "The effective rank".
     """
-    names = ("top4_energy_ratio", "decorrelation_gain_db", "effective_rank")
     if min(scales.units.shape) < FEWEST:
-        return dict.fromkeys(names, math.nan)
-    places = scales.units != 0
-    values = scales.units[places]
-    permuted = np.zeros_like(scales.units)
-    permuted[places] = values[torch.randperm(values.size, generator=generator).numpy()]
-    own, control = _spectrum(scales.units), _spectrum(permuted)
-    gain, chance = (_decorrelation_db(units * scales.scales) for units in (scales.units, permuted))
-    return {
-        "top4_energy_ratio": own[0] / control[0],
-        "decorrelation_gain_db": gain - chance,
-        "effective_rank": own[1] / control[1],
-    }
+        return dict.fromkeys(("top4_energy_ratio", "effective_rank"), math.nan)
+    own, control = _spectrum(scales.units), _spectrum(_control(scales.units, generator))
+    return {"top4_energy_ratio": own[0] / control[0], "effective_rank": own[1] / control[1]}
+
+
+def _control(units: Floats, generator: torch.Generator) -> Floats:
+    """Independent units of the same marginals: the nonzeros permuted, zeros left in their places, normalized again.
+
+    So neither rows nor columns of unlike variance count as dependence, and what does is low rank and correlation.
+    """
+    places = units != 0
+    permuted = np.zeros_like(units)
+    permuted[places] = units[places][torch.randperm(int(places.sum()), generator=generator).numpy()]
+    return normalized(permuted).units
 
 
 def _spectrum(part: Floats) -> tuple[float, float]:
     """Share of energy in four directions, effective rank."""
-    vectors = _along_shorter(part)
+    vectors = part if part.shape[0] <= part.shape[1] else part.T
     shares = np.maximum(np.linalg.eigvalsh(vectors @ vectors.T), 0)
     shares /= shares.sum()
     return float(shares[-4:].sum()), math.exp(-float(np.sum(special.xlogy(shares, shares))))
 
 
-def _along_shorter(part: Floats) -> Floats:
-    return part if part.shape[0] <= part.shape[1] else part.T
+def decorrelation_gain_db(matrix: Tensor, generator: torch.Generator) -> float:
+    """What decorrelating neighbours would gain, along rows or along columns, whichever is more.
+
+    10 log10 of the arithmetic over the geometric mean of the eigenvalues of C, less the same of :func:`_control`. C is
+    the correlation matrix (about 0) of p vectors of the units of :func:`normalized`, at most 128 neighbours, over
+    n >= 2p coordinates, p n <= 2^16; eigenvalues below 1e-4 count as that, 40 dB down. By chance eigenvalues differ by
+    as much in both. What all p vectors share is in part a scale of the coordinates, which the units are without: up to
+    a fifth of the gain. NaN where p would be below 8 both ways.
+
+    Reference: Goyal 2001, "Theoretical foundations of transform coding".
+    """
+    found = [_gain_along_rows(side, generator) for side in (matrix, matrix.T)]
+    return max((gain for gain in found if not math.isnan(gain)), default=math.nan)
 
 
-def _decorrelation_db(part: Floats) -> float:
-    vectors = _along_shorter(part)
-    p, n = vectors.shape
+def _gain_along_rows(matrix: Tensor, generator: torch.Generator) -> float:
+    p = min(BLOCK_SIDE, matrix.shape[0], matrix.shape[1] // 2)
+    if p < FEWEST:
+        return math.nan
+    own = normalized(_part(matrix, p, BLOCK // p, generator))
+    if own.units.shape[0] < FEWEST or own.units.shape[1] < 2 * own.units.shape[0]:
+        return math.nan  # too many of the rows or columns are zero
+    return _decorrelation_db(own.units) - _decorrelation_db(_control(own.units, generator))
+
+
+def _decorrelation_db(vectors: Floats) -> float:
     vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    correlation = vectors @ vectors.T
-    if n < 2 * p:
-        t = float(np.sum(np.square(correlation)))
-        shrinkage = min(1.0, ((1 - 2 / p) * t + p * p) / max((n + 1 - 2 / p) * (t - p), 1e-9))
-        correlation = (1 - shrinkage) * correlation + shrinkage * np.eye(p)
-    eigenvalues = np.maximum(np.linalg.eigvalsh(correlation), _FLOOR)
+    eigenvalues = np.maximum(np.linalg.eigvalsh(vectors @ vectors.T), _FLOOR)
     return float(-10 * np.log10(eigenvalues).mean())
 
 

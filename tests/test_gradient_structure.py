@@ -9,7 +9,13 @@ import torch
 from scipy import special
 
 from qbench.distributions import kolmogorov_smirnov
-from qbench.gradient_structure import block, dependence_figures, normalized, variance_spread_db
+from qbench.gradient_structure import (
+    block,
+    decorrelation_gain_db,
+    dependence_figures,
+    normalized,
+    variance_spread_db,
+)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -161,7 +167,8 @@ def test_dead_rows_are_left_out_of_the_spread() -> None:
 
 
 def figures_of(x: np.ndarray) -> dict[str, float]:
-    return dependence_figures(normalized(x), generator())
+    gain = decorrelation_gain_db(torch.from_numpy(x), generator())
+    return {**dependence_figures(normalized(x), generator()), "decorrelation_gain_db": gain}
 
 
 @pytest.mark.parametrize("rows", ["equal", "unequal"])
@@ -170,7 +177,52 @@ def test_independent_coordinates_are_like_their_control(rows: str) -> None:
     found = figures_of(gaussian(128, 512) * scale)
     assert found["top4_energy_ratio"] == pytest.approx(1, abs=0.15)
     assert found["effective_rank"] == pytest.approx(1, abs=0.2)
-    assert abs(found["decorrelation_gain_db"]) < 0.02
+    assert abs(found["decorrelation_gain_db"]) < 0.1
+
+
+@pytest.mark.parametrize("family", ["generalized", "laplace", "student", "lognormal"])
+def test_long_tails_are_no_dependence(family: str) -> None:
+    """Of four independent matrices: the control has the same tails, and is normalized as they are. What is left of
+    log |x| normal with standard deviation 1.5, of which few coordinates hold the energy, is a tenth of a dB."""
+    rng = np.random.default_rng(7)
+    draw = {
+        "generalized": lambda shape: rng.choice([-1.0, 1.0], shape) * rng.gamma(2, size=shape) ** 2,
+        "laplace": lambda shape: rng.laplace(size=shape),
+        "student": lambda shape: rng.standard_t(3, shape),
+        "lognormal": lambda shape: rng.choice([-1.0, 1.0], shape) * np.exp(1.5 * rng.standard_normal(shape)),
+    }[family]
+    found = [figures_of(draw((256, 256))) for _ in range(4)]
+    assert abs(np.mean([one["decorrelation_gain_db"] for one in found])) < 0.15
+    assert np.mean([one["top4_energy_ratio"] for one in found]) == pytest.approx(1, abs=0.05)
+    assert np.mean([one["effective_rank"] for one in found]) == pytest.approx(1, abs=0.03)
+
+
+def coupled(rows: int, groups: int, size: int, r: float) -> np.ndarray:
+    """[rows, groups size]: ``size`` neighbours share a part r of their variance."""
+    shared, own = gaussian(rows, groups, 1), gaussian(rows, groups, size, seed=1)
+    return np.asarray(math.sqrt(r) * shared + math.sqrt(1 - r) * own).reshape(rows, -1)
+
+
+@pytest.mark.parametrize(
+    ("rows", "groups", "size", "r"), [(256, 128, 2, 0.8), (512, 512, 9, 0.9), (64, 64, 9, 0.9)]
+)
+def test_neighbours_that_are_alike_show_in_a_part_of_a_large_matrix(
+    rows: int, groups: int, size: int, r: float
+) -> None:
+    """Pairs, and kernels of 3 x 3: -10 log10 of det^(1/size). Runs of 16 cut some kernels in two, and normalizing takes
+    a tenth off, so at least 3/4 is left; chance adds less than .3 dB."""
+    gain = -10 / size * ((size - 1) * math.log10(1 - r) + math.log10(1 + (size - 1) * r))
+    x = coupled(rows, groups, size, r)
+    for part in (x, x.T):
+        assert 0.75 * gain < figures_of(part)["decorrelation_gain_db"] < gain + 0.3
+
+
+def test_an_outlier_hides_no_dependence() -> None:
+    """Pairs gain 2.22 dB; 4 coordinates a thousand or a million times as large as the others."""
+    x = coupled(256, 128, 2, 0.8)
+    for size in (1e3, 1e6):
+        x[[3, 60, 140, 200], [5, 6, 7, 8]] = size
+        assert figures_of(x)["decorrelation_gain_db"] > 1.5
 
 
 def test_structure_of_rank_one_is_all_of_the_energy() -> None:
@@ -185,13 +237,14 @@ def test_structure_of_rank_one_is_all_of_the_energy() -> None:
 
 def test_correlated_rows_have_the_gain_of_their_covariance() -> None:
     """Rows share a part r of their variance: det = (1 - r)^(p-1) (1 + (p-1) r). The sample's log determinant is
-    off by about p / (2 n) nat a dimension, .03 dB, and so is the control's."""
+    off by about p / (2 n) nat a dimension, .03 dB, and so is the control's. What all rows share is in part a scale of
+    columns, which normalizing takes off: at least 4/5 is left."""
     p, n, r = 32, 2048, 0.5
     x = math.sqrt(1 - r) * gaussian(p, n) + math.sqrt(r) * gaussian(1, n, seed=1)
     gain = -10 / p * ((p - 1) * math.log10(1 - r) + math.log10(1 + (p - 1) * r))
     assert gain == pytest.approx(2.54, abs=0.01)
     for part in (x, x.T, 1e-20 * x):
-        assert figures_of(part)["decorrelation_gain_db"] == pytest.approx(gain, abs=0.1)
+        assert 0.8 * gain < figures_of(part)["decorrelation_gain_db"] < gain + 0.1
 
 
 @pytest.mark.parametrize(("p", "n", "rho"), [(128, 512, 0.25), (128, 512, 0.45), (32, 144, 0.35)])

@@ -77,7 +77,7 @@ class GradientStatistics(Track):
 
     name = "gradient-statistics"
     reference = "Jayant, Noll, Digital Coding of Waveforms, 1984, chapters 4 and 6"
-    version = 2
+    version = 3
     targets = ("gradient",)
     extensible = False
     Parameters = GradientStatisticsParameters

@@ -169,7 +169,9 @@ def pair_figures(
     for scope, rows, weights in (("", layers.numbers, layers.weights), (".network", None, _ONE)):
         g, d = (_scope(_stacked([getattr(p, x) for p in pairs]), rows) for x in ("gradient", "drift"))
         found = {
-            "drift_kept": Figure.of_ratios([drift_kept(*row) for row in zip(d, g, strict=True)]),
+            "drift_kept": Figure.of_ratios(
+                [drift_kept(*row) for row in zip(d, g, strict=True)], counted=True
+            ),
             "relative_drift": Figure(d, g, root),
             **_against_updates(pairs, rows, g, d, sum(pair.step < half for pair in pairs)),
         }
@@ -191,7 +193,7 @@ def _against_updates(
     ratios = lipschitz(d, w, g)
     moved = ~ratios.isnan()
     return {
-        "lipschitz_kept": Figure.of_ratios([lipschitz_kept(row, first) for row in ratios]),
+        "lipschitz_kept": Figure.of_ratios([lipschitz_kept(row, first) for row in ratios], counted=True),
         "lipschitz": Figure(d * moved, w * moved, root),
         "relative_noise": Figure(e, g[:, : len(noises)], root),
         "noise_share": Figure(e, e + d[:, : len(noises)]),
