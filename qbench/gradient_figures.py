@@ -70,7 +70,7 @@ def figures(g: Tensor, generator: torch.Generator, elements: int | None = None) 
 
     Args:
         g: [rows, ...], float, in any unit.
-        generator: on the CPU; chooses coordinates and permutes controls.
+        generator: on the CPU; chooses coordinates and the signs of controls.
         elements: coordinates of the gradient that ``g`` is a part of, which share a codebook; default those of g.
 
     Raises:

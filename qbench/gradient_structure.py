@@ -163,15 +163,15 @@ def dependence_figures(scales: Normalized, generator: torch.Generator) -> dict[s
     return {"top4_energy_ratio": own[0] / control[0], "effective_rank": own[1] / control[1]}
 
 
-def _control(units: Floats, generator: torch.Generator) -> Floats:
-    """Independent units of the same marginals: the nonzeros permuted, zeros left in their places, normalized again.
+def _control(part: Floats, generator: torch.Generator) -> Floats:
+    """Independent coordinates of the same magnitudes in the same places: every sign is drawn anew.
 
-    So neither rows nor columns of unlike variance count as dependence, and what does is low rank and correlation.
+    Where the coordinates of ``part`` are independent and symmetric about 0 it has the same distribution, whatever their
+    scales and tails.
     """
-    places = units != 0
-    permuted = np.zeros_like(units)
-    permuted[places] = units[places][torch.randperm(int(places.sum()), generator=generator).numpy()]
-    return normalized(permuted).units
+    signs = torch.randint(2, part.shape, generator=generator).numpy() * 2 - 1
+    found: Floats = part * signs
+    return found
 
 
 def _spectrum(part: Floats) -> tuple[float, float]:
@@ -186,10 +186,9 @@ def decorrelation_gain_db(matrix: Tensor, generator: torch.Generator) -> float:
     """What decorrelating neighbours would gain, along rows or along columns, whichever is more.
 
     10 log10 of the arithmetic over the geometric mean of the eigenvalues of C, less the same of :func:`_control`. C is
-    the correlation matrix (about 0) of p vectors of the units of :func:`normalized`, at most 128 neighbours, over
-    n >= 2p coordinates, p n <= 2^16; eigenvalues below 1e-4 count as that, 40 dB down. By chance eigenvalues differ by
-    as much in both. What all p vectors share is in part a scale of the coordinates, which the units are without: up to
-    a fifth of the gain. NaN where p would be below 8 both ways.
+    the correlation matrix (about 0) of p vectors, at most 128 neighbours, over n >= 2p coordinates, p n <= 2^16, those
+    of zeros left out; eigenvalues below 1e-4 count as that, 40 dB down. By chance eigenvalues differ by as much in
+    both. NaN where p would be below 8 both ways.
 
     Reference: Goyal 2001, "Theoretical foundations of transform coding".
     """
@@ -201,14 +200,16 @@ def _gain_along_rows(matrix: Tensor, generator: torch.Generator) -> float:
     p = min(BLOCK_SIDE, matrix.shape[0], matrix.shape[1] // 2)
     if p < FEWEST:
         return math.nan
-    own = normalized(_part(matrix, p, BLOCK // p, generator))
-    if own.units.shape[0] < FEWEST or own.units.shape[1] < 2 * own.units.shape[0]:
-        return math.nan  # too many of the rows or columns are zero
-    return _decorrelation_db(own.units) - _decorrelation_db(_control(own.units, generator))
+    part = _part(matrix, p, BLOCK // p, generator)
+    part = part[part.any(1)][:, part.any(0)]
+    if part.shape[0] < FEWEST or part.shape[1] < 2 * part.shape[0]:
+        return math.nan
+    return _decorrelation_db(part) - _decorrelation_db(_control(part, generator))
 
 
 def _decorrelation_db(vectors: Floats) -> float:
-    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors = vectors / np.abs(vectors).max(1, keepdims=True)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     eigenvalues = np.maximum(np.linalg.eigvalsh(vectors @ vectors.T), _FLOOR)
     return float(-10 * np.log10(eigenvalues).mean())
 

@@ -173,17 +173,18 @@ def figures_of(x: np.ndarray) -> dict[str, float]:
 
 @pytest.mark.parametrize("rows", ["equal", "unequal"])
 def test_independent_coordinates_are_like_their_control(rows: str) -> None:
+    """Log determinants of 128 by 512 and of 64 by 128 have standard deviations of .05 and .14 dB with their controls';
+    the larger of two such is .06 on average, and of eight draws within four times .03 of it."""
     scale = np.exp(gaussian(128, 1, seed=1)) if rows == "unequal" else 1.0
-    found = figures_of(gaussian(128, 512) * scale)
-    assert found["top4_energy_ratio"] == pytest.approx(1, abs=0.15)
-    assert found["effective_rank"] == pytest.approx(1, abs=0.2)
-    assert abs(found["decorrelation_gain_db"]) < 0.1
+    found = [figures_of(gaussian(128, 512, seed=seed) * scale) for seed in range(8)]
+    assert found[0]["top4_energy_ratio"] == pytest.approx(1, abs=0.15)
+    assert found[0]["effective_rank"] == pytest.approx(1, abs=0.2)
+    assert np.mean([one["decorrelation_gain_db"] for one in found]) == pytest.approx(0.06, abs=0.12)
 
 
 @pytest.mark.parametrize("family", ["generalized", "laplace", "student", "lognormal"])
 def test_long_tails_are_no_dependence(family: str) -> None:
-    """Of four independent matrices: the control has the same tails, and is normalized as they are. What is left of
-    log |x| normal with standard deviation 1.5, of which few coordinates hold the energy, is a tenth of a dB."""
+    """The control has the same tails in the same places. Within 4 standard errors of eight independent matrices."""
     rng = np.random.default_rng(7)
     draw = {
         "generalized": lambda shape: rng.choice([-1.0, 1.0], shape) * rng.gamma(2, size=shape) ** 2,
@@ -191,10 +192,10 @@ def test_long_tails_are_no_dependence(family: str) -> None:
         "student": lambda shape: rng.standard_t(3, shape),
         "lognormal": lambda shape: rng.choice([-1.0, 1.0], shape) * np.exp(1.5 * rng.standard_normal(shape)),
     }[family]
-    found = [figures_of(draw((256, 256))) for _ in range(4)]
-    assert abs(np.mean([one["decorrelation_gain_db"] for one in found])) < 0.15
-    assert np.mean([one["top4_energy_ratio"] for one in found]) == pytest.approx(1, abs=0.05)
-    assert np.mean([one["effective_rank"] for one in found]) == pytest.approx(1, abs=0.03)
+    found = [figures_of(draw((256, 256))) for _ in range(8)]
+    for name, known in (("decorrelation_gain_db", 0.0), ("top4_energy_ratio", 1.0), ("effective_rank", 1.0)):
+        values = np.array([one[name] for one in found])
+        assert abs(values.mean() - known) < 4 * values.std(ddof=1) / math.sqrt(8) + 0.005
 
 
 def coupled(rows: int, groups: int, size: int, r: float) -> np.ndarray:
@@ -209,8 +210,8 @@ def coupled(rows: int, groups: int, size: int, r: float) -> np.ndarray:
 def test_neighbours_that_are_alike_show_in_a_part_of_a_large_matrix(
     rows: int, groups: int, size: int, r: float
 ) -> None:
-    """Pairs, and kernels of 3 x 3: -10 log10 of det^(1/size). Runs of 16 cut some kernels in two, and normalizing takes
-    a tenth off, so at least 3/4 is left; chance adds less than .3 dB."""
+    """Pairs, and kernels of 3 x 3: -10 log10 of det^(1/size). Runs of 16 cut some kernels in two: at least 3/4 is left;
+    chance adds less than .3 dB."""
     gain = -10 / size * ((size - 1) * math.log10(1 - r) + math.log10(1 + (size - 1) * r))
     x = coupled(rows, groups, size, r)
     for part in (x, x.T):
@@ -237,21 +238,19 @@ def test_structure_of_rank_one_is_all_of_the_energy() -> None:
 
 def test_correlated_rows_have_the_gain_of_their_covariance() -> None:
     """Rows share a part r of their variance: det = (1 - r)^(p-1) (1 + (p-1) r). The sample's log determinant is
-    off by about p / (2 n) nat a dimension, .03 dB, and so is the control's. What all rows share is in part a scale of
-    columns, which normalizing takes off: at least 4/5 is left."""
+    off by about p / (2 n) nat a dimension, .03 dB, and so is the control's."""
     p, n, r = 32, 2048, 0.5
     x = math.sqrt(1 - r) * gaussian(p, n) + math.sqrt(r) * gaussian(1, n, seed=1)
     gain = -10 / p * ((p - 1) * math.log10(1 - r) + math.log10(1 + (p - 1) * r))
     assert gain == pytest.approx(2.54, abs=0.01)
     for part in (x, x.T, 1e-20 * x):
-        assert 0.8 * gain < figures_of(part)["decorrelation_gain_db"] < gain + 0.1
+        assert figures_of(part)["decorrelation_gain_db"] == pytest.approx(gain, abs=0.1)
 
 
 @pytest.mark.parametrize(("p", "n", "rho"), [(128, 512, 0.25), (128, 512, 0.45), (32, 144, 0.35)])
 def test_a_small_gain_is_not_shrunk_away(p: int, n: int, rho: float) -> None:
     """Rows of an AR(1) along p, gain -10 log10(1 - rho^2) (p - 1) / p: the mean of eight draws. A sample's log
-    determinant has a standard deviation of about sqrt(2 p / n) nat, and so has the control's; normalizing takes up to a
-    tenth."""
+    determinant has a standard deviation of about sqrt(2 p / n) nat, and so has the control's."""
     gains = []
     for seed in range(8):
         noise, x = gaussian(p, n, seed=seed), np.zeros((p, n))
@@ -261,7 +260,7 @@ def test_a_small_gain_is_not_shrunk_away(p: int, n: int, rho: float) -> None:
         gains.append(figures_of(x)["decorrelation_gain_db"])
     gain = -10 * math.log10(1 - rho**2) * (p - 1) / p
     deviation = 4.343 * 2 * math.sqrt(2 * p / n) / p / math.sqrt(len(gains))
-    assert np.mean(gains) == pytest.approx(gain, abs=4 * deviation + 0.1 * gain)
+    assert np.mean(gains) == pytest.approx(gain, abs=4 * deviation)
 
 
 def test_low_rank_shows_whatever_the_scales() -> None:
