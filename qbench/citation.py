@@ -18,6 +18,7 @@ from .errors import RegistryError
 from .registry import Registry
 from .selection import Selection
 from .typesetting import latex, plain, quoted
+from .unmet import reason, require
 
 NAME = "qbench"
 TITLE = "qbench: every way of quantizing a neural network, measured by the same honest rules"
@@ -42,9 +43,11 @@ def selected(registry: Registry, where: Iterable[str], more: Sequence[str] = ())
         more: further columns of the registry's view ``history``.
 
     Raises:
-        RegistryError: the registry cannot be read.
-        SuiteError: an unknown key, or a term that cannot be read.
+        RegistryError: the registry cannot be read, or no result meets the terms.
+        SuiteError: an unknown key, a term that cannot be read, or a value that no result has.
     """
+    where = [where] if isinstance(where, str) else list(where)
+    require(registry, where)
     query = "SELECT DISTINCT unnest(json_keys(parameters)) FROM results"
     parameters = {name for (name,) in registry.sql(query).fetchall()}
     selection = Selection.parse(where, parameters or None)
@@ -54,6 +57,8 @@ def selected(registry: Registry, where: Iterable[str], more: Sequence[str] = ())
     chosen = f"SELECT {', '.join(columns)} FROM ({counting(runs)}) WHERE {rest}"
     asked = f"{chosen} ORDER BY position, started, result_id, digest"
     found = registry.sql(asked, [*first, *second]).fetchall()
+    if not found:
+        raise RegistryError(reason(registry, where))
     return [dict(zip(columns, row, strict=True)) for row in found]
 
 
@@ -64,8 +69,6 @@ def succeeded(rows: Sequence[Row]) -> list[Row]:
         RegistryError: there is none; says how those that were selected ended.
     """
     good = [row for row in rows if row["status"] == "ok"]
-    if not rows:
-        raise RegistryError("no result meets this selection; `qbench results` lists what there is")
     if not good:
         ends = ", ".join(sorted({row["status"] for row in rows}))
         raise RegistryError(

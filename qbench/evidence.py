@@ -34,7 +34,7 @@ _Layers: TypeAlias = Mapping[str, Sequence[tuple[str, float]]]
 @final
 @dataclass(frozen=True)
 class Record:
-    """A planned cell with its newest result.
+    """A planned cell with its result that counts (:mod:`qbench.attempts`).
 
     Attributes:
         status: of the result; ``missing`` where there is none.
@@ -120,7 +120,7 @@ class Evidence:
 
 
 def gather(suite: Suite, catalog: Catalog, registry: Registry) -> Evidence:
-    """The newest result of every cell that the suite's hypotheses are about.
+    """The result that counts (:mod:`qbench.attempts`) of every cell that the suite's hypotheses are about.
 
     Raises:
         SuiteError: the suite states no hypothesis, or does not expand.

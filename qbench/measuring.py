@@ -121,6 +121,27 @@ def stream_nbytes(messages: Sequence[Coded]) -> int:
     return whole - sum(repeated)
 
 
+def require_tensor(name: str, x: object) -> None:
+    """Whether ``x`` is a tensor with elements, all of them finite.
+
+    Raises:
+        InputError: names the argument and its type, or how many elements are not finite and where the first is.
+    """
+    if not isinstance(x, Tensor):
+        raise InputError(
+            f"{name} is of type {type(x).__name__}; give a float tensor, such as torch.randn(64, 64)"
+        )
+    if x.numel() == 0:
+        raise InputError(f"{name} is empty, of shape {tuple(x.shape)}; give at least one element")
+    wrong = ~torch.isfinite(x.detach())
+    if bool(wrong.any()):
+        first = wrong.nonzero()[0].tolist()
+        raise InputError(
+            f"{int(wrong.sum()):,} of the {x.numel():,} elements of {name} are NaN or infinite, the first at "
+            f"{name}{first or ''}: {x[tuple(first)].item()}; remove or replace them"
+        )
+
+
 def _importance(importance: Tensor, x: Tensor, channel_axis: int) -> Tensor:
     if importance.shape != x.shape or bool((importance < 0).any()):
         raise InputError(f"importance needs the shape of x, {tuple(x.shape)}, and no negative weight")
@@ -181,10 +202,16 @@ def measure(
             same class and parameters, so that one that no plugin offers can be measured too.
 
     Raises:
-        InputError: ``x`` is empty, or not a finite float tensor.
+        InputError: no quantizer; or ``x`` is empty, or not a finite float tensor.
     """
-    if not isinstance(x, Tensor) or x.numel() == 0:
-        raise InputError("nothing to measure: x must be a tensor with at least one element")
+    if not isinstance(quantizer, Quantizer):
+        raise InputError(
+            f"quantizer={quantizer!r} is of type {type(quantizer).__name__}; give a quantizer, such as "
+            'qbench.quantizer("uniform:bits=4")'
+        )
+    for name, given in {"x": x, "samples": samples, "importance": importance}.items():
+        if given is not None or name == "x":
+            require_tensor(name, given)
     generator = torch.Generator(x.device).manual_seed(derived_seed("encoder", seed))
     codebook = (
         None if samples is None else fit(quantizer, samples, generator=generator, channel_axis=channel_axis)

@@ -17,6 +17,7 @@ from .plugins import Catalog
 from .registry import Key, Registry
 from .schema import Cell, Recipe, Spec, digest
 from .selection import COMPONENTS, Selection
+from .spelling import near
 from .suite import Planned, Suite
 
 State = Literal["run", "reused", "failed", "unavailable", "pending"]
@@ -170,7 +171,10 @@ def _require_known(selection: Selection, catalog: Catalog) -> None:
             unknown = sorted(set(names) - set(catalog.names(kind)))
             if unknown:
                 known = ", ".join(catalog.names(kind))
-                raise SuiteError(f"selection {kind}={unknown[0]}: no {kind} is called so; installed: {known}")
+                hint = near(unknown[0], catalog.names(kind))
+                raise SuiteError(
+                    f"selection {kind}={unknown[0]}: no {kind} is called so; installed: {known}{hint}"
+                )
 
 
 def resolve_device(device: str) -> Literal["cpu", "cuda"]:

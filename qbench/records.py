@@ -1,4 +1,4 @@
-"""Results as they are held against each other: the newest of each cell and kind of device."""
+"""Results as they are held against each other: of each cell and kind of device the one that counts."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from functools import cached_property
 from math import log10
 from typing import Any, final
 
+from .attempts import counting
 from .headlines import Headline, Measured, headline
 from .registry import Registry
 from .schema import Cell, Result, Status, canonical_json
@@ -21,23 +22,20 @@ TRAINED = {"training_seconds", "training_loss"}  # measured where a cell trains
 LARGEST = 1e100
 MOST_DRAWS = 256  # longer samples are curves and histories
 
-_NEWEST = """
-    WITH newest AS (
-        SELECT * FROM history WHERE {chosen}
-        QUALIFY row_number() OVER (
-            PARTITION BY cell_id, device_kind
-            ORDER BY started DESC, attempt DESC, result_id, reused, run_id DESC) = 1
-    )
-    SELECT newest.result_id, cell, status, error, fingerprint, device_kind, device, environment_id,
+_EACH = ("cell_id", "device_kind")
+_OF_RUNS = ("run_id", "suite", "digest")
+_COUNTED = """
+    WITH counted AS (SELECT * FROM ({counting}) WHERE {rest})
+    SELECT counted.result_id, cell, status, error, fingerprint, device_kind, device, environment_id,
            baseline_sha256, started, facts->>'$.rate_class' AS rate_class, names, found
-    FROM newest LEFT JOIN (
+    FROM counted LEFT JOIN (
         SELECT result_id, list(name) AS names, list({{
             'value': value, 'unit': unit, 'n': n, 'timing': timing,
             'samples': CASE WHEN len(samples) <= {most} THEN samples ELSE [] END
         }}) AS found
         FROM measurements GROUP BY result_id
-    ) AS m ON m.result_id = newest.result_id
-    ORDER BY started, newest.result_id
+    ) AS m ON m.result_id = counted.result_id
+    ORDER BY started, counted.result_id
 """
 
 
@@ -150,14 +148,20 @@ class Record:
 
 
 def gather(registry: Registry, where: str | Iterable[str] = ()) -> dict[tuple[str, str], Record]:
-    """The newest result of each cell and kind of device that meets the terms, by both.
+    """By cell and kind of device the result that counts (:mod:`qbench.attempts`), where it meets the terms.
+
+    Args:
+        where: terms; run, suite and digest are looked at before which attempt counts.
 
     Raises:
         RegistryError: the registry cannot be read.
         SuiteError: a term that cannot be read.
     """
-    chosen, values = Selection.parse(where).sql()
-    rows = registry.sql(_NEWEST.format(chosen=chosen, most=MOST_DRAWS), values)
+    selection = Selection.parse(where)
+    runs, first = selection.only(_OF_RUNS).sql()
+    rest, second = selection.without(_OF_RUNS).sql()
+    query = _COUNTED.format(counting=counting(runs, _EACH), rest=rest, most=MOST_DRAWS)
+    rows = registry.sql(query, [*first, *second])
     records = [_record(dict(zip(rows.columns, row, strict=True))) for row in rows.fetchall()]
     return {record.key: record for record in records}
 

@@ -20,7 +20,7 @@ imports
     results that a merge brought: result_id, source (the file's name, or what was said), imported
 reproductions
     results that were run again: result_id, again_id (the newer result), environment_id and started (of the newer),
-    holds, independent (the older was not measured here), details
+    holds, independent (the older was not measured here, nor in the same environment), details
 
 Views: ``history`` (results in every run they belong to, with suite and digest), ``latest`` (the attempt at each
 cell that counts, see :mod:`qbench.attempts`, with ``metrics['name']``), and for each track its successful rows of

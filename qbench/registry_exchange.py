@@ -29,6 +29,7 @@ HELD = 200_000_000
 PART = 600_000_000
 LITTLE = "1GB"
 _PARQUET, _DUCKDB = b"PAR1", b"DUCK"
+_SUFFIXES = (".parquet", ".pq")
 
 _EVERYTHING = """
     SELECT r.*, coalesce(m.measurements, []) AS measurements, e.content AS environment, {runs} AS runs
@@ -108,7 +109,7 @@ def write_parquet(source: RegistryFile, path: Path) -> int:
     The same registry makes the same bytes.
 
     Raises:
-        RegistryError: the folder is missing, not writable or full.
+        RegistryError: the folder is missing, not writable or full, or ``path`` names another format.
     """
     _refuse_unless_free(path)
     with explained(path), tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as building:
@@ -174,6 +175,11 @@ def parts(connection: DuckDBPyConnection, size: int = PART) -> int:
 
 
 def _refuse_unless_free(path: Path) -> None:
+    if path.suffix[1:2].isalpha() and path.suffix.lower() not in _SUFFIXES:
+        raise RegistryError(
+            f"cannot export to {path}: export writes Parquet; name a file that ends in .parquet, "
+            "and for CSV see `qbench table` and `qbench leaderboard build`"
+        )
     if path.is_dir() or not path.parent.is_dir():
         raise RegistryError(f"cannot export to {path}: name a file in a folder that exists")
     if path.exists() and _beginning(path)[:4] != _PARQUET:

@@ -11,6 +11,7 @@ permission to make one: a connection is used only if the file is still as it was
 """
 
 import contextlib
+import errno
 import os
 import random
 import shutil
@@ -248,7 +249,8 @@ def _turn(path: Path, wait: float) -> Iterator[None]:
     except Timeout:
         raise BusyError(_busy(path, wait)) from None
     except OSError as error:
-        raise RegistryError(_explain(Path(lock.lock_file), error)) from None
+        denied = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+        raise RegistryError(_unwritable(path) if denied else _explain(path, error)) from None
     try:
         yield
     finally:
@@ -304,6 +306,13 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except (duckdb.Error, OSError) as error:
         raise RegistryError(_explain(path, error)) from None
+
+
+def _unwritable(path: Path) -> str:
+    return (
+        f"cannot write registry {path}: no permission for the folder {path.resolve().parent} or a file of the registry "
+        "in it; make both writable, or name a registry elsewhere with --registry"
+    )
 
 
 def _explain(path: Path, error: Exception) -> str:

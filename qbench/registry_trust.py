@@ -1,6 +1,7 @@
 """What a registry knows of its results' trust: which came from elsewhere, and which of those held when run again here.
 
-A result is ``reproduced`` once one that came from elsewhere and one that was measured here agree; that is true of both.
+A result is ``reproduced`` once one that came from elsewhere and one that was measured here, in another environment,
+agree; that is true of both.
 Every other is ``self-reported``. Only :meth:`qbench.registry.Registry.add_reproduction` says so: an export carries
 nothing of it, and a merge looks for nothing of it.
 """
@@ -48,17 +49,28 @@ def enter_imports(connection: DuckDBPyConnection, result_ids: Iterable[str], sou
 
 
 def enter_reproduction(connection: DuckDBPyConnection, found: Reproduction) -> None:
-    """Write down a reproduction; it is independent where the result that is reproduced was not measured here."""
+    """Write down a reproduction and whether it is independent, see :func:`is_independent`."""
     row = {
         "result_id": found.result_id,
         "again_id": found.again.result_id,
         "environment_id": found.again.environment_id,
         "started": utc(found.again.started),
         "holds": found.holds,
-        "independent": imported_from(connection, found.result_id) is not None,
+        "independent": is_independent(connection, found.result_id, found.again.environment_id),
         "details": canonical_json(dict(found.details)),
     }
     insert(connection, "reproductions", [row])
+
+
+def is_independent(connection: DuckDBPyConnection, result_id: str, environment_id: str) -> bool:
+    """Whether running a result again in an environment says more than its submitter did.
+
+    It does where the result was not measured here, and in another environment: in the same one, hardware and
+    installation, one's own result may have come back by way of a file.
+    """
+    query = "SELECT count(*) > 0 FROM results WHERE result_id = ? AND environment_id <> ?"
+    found = connection.execute(query, [result_id, environment_id]).fetchone()
+    return found == (True,) and imported_from(connection, result_id) is not None
 
 
 def imported_from(connection: DuckDBPyConnection, result_id: str) -> str | None:

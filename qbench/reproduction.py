@@ -47,6 +47,11 @@ class Again:
     source: str | None
 
     @property
+    def independent(self) -> bool:
+        """Whether it was measured elsewhere, and in another environment: only then is what holds reproduced."""
+        return self.source is not None and self.pair.first.environment_id != self.pair.second.environment_id
+
+    @property
     def exit_code(self) -> int:
         """0 it holds, 1 it does not, 2 that cannot be told."""
         return {"holds": 0, "does not hold": 1}.get(self.held.outcome, 2)

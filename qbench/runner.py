@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,15 @@ FLUSH_SECONDS = 1.0
 LAST_WAIT = 60.0
 BASELINE_LIMIT = 3600.0  # without a word; every epoch is one
 _NO_OUTCOME = Outcome(measurements={})
+
+
+class UnwrittenError(RegistryError):
+    """Results were measured that the registry did not take, at the end of a run: ``results``."""
+
+    def __init__(self, message: str, results: Sequence[Result]) -> None:
+        count = f"{len(results):,} finished result{'s' * (len(results) != 1)}"
+        super().__init__(f"{count} could not be written: {message}")
+        self.results = tuple(results)
 
 
 @dataclass
@@ -59,7 +68,13 @@ def run(options: Options, report: Callable[[Progress], None] = lambda progress: 
 
 
 def execute(plan: Plan, report: Callable[[Progress], None] = lambda progress: None) -> Summary:
-    """Do what a plan says. An interruption keeps everything that was finished."""
+    """Do what a plan says. An interruption keeps everything that was finished.
+
+    Raises:
+        DataError: as :func:`run`.
+        UnwrittenError: the registry could not be written, and at the end not even when it was tried again.
+        RegistryError: the registry could not be written for a while; what was finished until then is in it.
+    """
     began = time.monotonic()
     writer = _Writer(plan)
     with _pool(plan) as pool:
@@ -210,11 +225,14 @@ class _Writer:
             self._batch = []
         elif last:
             held = f"{self.registry.path} was held by another process for {LAST_WAIT:.0f} s"
-            raise RegistryError(f"{held}; {len(self._batch)} results are not in it: run the same again")
+            raise RegistryError(f"{held}; run the same again")
         self._written = time.monotonic()
 
     def end(self, how: Literal["finished", "interrupted"]) -> None:
-        self.flush(last=True)
+        try:
+            self.flush(last=True)
+        except RegistryError as error:
+            raise UnwrittenError(str(error), self._batch) from None
         self.registry.finish_run(self.run_id, how)
 
     def _result(self, planned: PlannedCell, finished: Finished) -> Result:

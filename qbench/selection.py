@@ -13,6 +13,7 @@ from typing import Any, final
 
 from .errors import SpecError, SuiteError
 from .schema import Spec
+from .spelling import near
 
 COMPONENTS = ("quantizer", "model", "dataset", "optimizer")
 IDENTIFIERS = ("cell_id", "result_id", "run_id", "digest")
@@ -99,7 +100,10 @@ def _term(text: str, parameters: Collection[str] | None) -> Term:
         raise SuiteError(f"cannot read selection term {text!r}: write key=value or key=value,value")
     if key not in KEYS and parameters is not None and key not in parameters:
         more = f", and the quantizer parameters {', '.join(sorted(parameters))}" if parameters else ""
-        raise SuiteError(f"unknown key {key!r} in selection term {text!r}; allowed: {', '.join(KEYS)}{more}")
+        hint = near(key, [*KEYS, *parameters])
+        raise SuiteError(
+            f"unknown key {key!r} in selection term {text!r}; allowed: {', '.join(KEYS)}{more}{hint}"
+        )
     values = _split(rest, ",")
     if not values or not all(values) or rest.endswith(","):
         raise SuiteError(f"selection term {text!r} lacks a value: write key=value or key=value,value")
@@ -153,7 +157,7 @@ def _component(key: str, row: Mapping[str, Any]) -> dict[str, Any] | None:
     if row.get(key) is None:
         return None
     found = Spec.parse(str(row[key]))
-    parameters = found.parameters or dict(row.get(_parameters_of(key)) or {})
+    parameters = found.parameters or dict(row.get(parameters_of(key)) or {})
     return {"name": found.name, "parameters": parameters}
 
 
@@ -190,7 +194,7 @@ def _is_spec(value: Any) -> bool:
 def _clause(key: str, wanted: Any) -> Clause:
     if key in COMPONENTS:
         inner = [
-            _json_clause(_parameters_of(key), _path("$", name), v) for name, v in wanted.parameters.items()
+            _json_clause(parameters_of(key), _path("$", name), v) for name, v in wanted.parameters.items()
         ]
         return _joined(" AND ", [(f"{key} = ?", [wanted.name]), *inner])
     if key not in KEYS:
@@ -235,5 +239,6 @@ def _path(path: str, name: str) -> str:
     return f'{path}."{name}"'
 
 
-def _parameters_of(component: str) -> str:
+def parameters_of(component: str) -> str:
+    """The column of the view ``history`` that holds a component's parameters."""
     return "parameters" if component == "quantizer" else f"{component}_parameters"

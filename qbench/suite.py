@@ -18,7 +18,7 @@ never what happens to be installed; results of different digests are never ranke
 
 import itertools
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,16 +27,18 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from .components import Quantizer, Stored, Track
-from .errors import QBenchError, SuiteError
+from .errors import ParameterError, QBenchError, SpecError, SuiteError
 from .hypotheses import Hypothesis, Region, fault
 from .plugins import Catalog
 from .schema import Cell, Frozen, Name, Spec, Target, digest
+from .spelling import near
 
 
 def _as_list(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
+_SIGNS = {"ge": "<=", "gt": "<", "le": "<=", "lt": "<"}
 Names = Annotated[list[str], BeforeValidator(_as_list)]
 
 
@@ -103,6 +105,7 @@ def load(name_or_path: str, catalog: Catalog) -> Suite:
         known = ", ".join(catalog.names("suite")) or "none"
         raise SuiteError(
             f"no suite is called {name_or_path!r}; installed: {known}; or give the path of a .toml file"
+            f"{near(name_or_path, catalog.names('suite'))}"
         )
     return parse(path)
 
@@ -128,11 +131,17 @@ def parse(path: Path) -> Suite:
 
 def _problem(problem: Any) -> str:
     place = problem["loc"]
-    where = ".".join(map(str, place))
     if problem["type"] == "extra_forbidden":
-        return f"unknown key {where!r}; allowed: {', '.join(_fields(place))}"
+        inside, key, allowed = _where(place[:-1]), str(place[-1]), list(_fields(place))
+        return f"unknown key {key!r}{inside and f' in {inside}'}; allowed: {', '.join(allowed)}{near(key, allowed)}"
+    where = _where(place)
     message = problem["msg"].removeprefix("Value error, ")
     return f"{where}: {message[0].lower()}{message[1:]}" if where else message
+
+
+def _where(place: Sequence[str | int]) -> str:
+    """Counted from 1: ``grid 2, target``."""
+    return "".join(f" {part + 1}" if isinstance(part, int) else f", {part}" for part in place)[2:]
 
 
 def _fields(place: tuple[str | int, ...]) -> Iterable[str]:
@@ -151,22 +160,50 @@ def expand(suite: Suite, catalog: Catalog, extra_quantizers: Iterable[str] = ())
         extra_quantizers: specifications added to every grid that has quantizers and fits their targets.
 
     Raises:
-        SuiteError: a component that is unknown or given parameters it does not have; names the grid.
+        SuiteError: a component that is unknown or given parameters it does not have, or a grid without what its track
+            needs; names the grid, or the quantizer that was added.
     """
-    digests, extra = suite.digests(catalog), list(extra_quantizers)
+    extra = {text: _given(text, catalog) for text in extra_quantizers}
+    digests = suite.digests(catalog)
     cells: dict[str, Planned] = {}
     for number, grid in enumerate(suite.grid, 1):
         with _naming(suite, number, grid):
-            for cell in _cells(grid, catalog, extra):
+            for cell in _cells(grid, catalog, extra.values()):
                 cells.setdefault(cell.cell_id, Planned(cell, digests[grid.track]))
     used = {planned.cell.quantizer for planned in cells.values()}
-    for text in extra:
-        quantizer = catalog.build("quantizer", text)
+    for text, quantizer in extra.items():
         if quantizer.spec not in used:
             raise SuiteError(
                 f"--quantizer {text} fits no grid of suite {suite.name!r}: it is {_meant_for(quantizer)}"
             )
     return list(cells.values())
+
+
+def _given(text: str, catalog: Catalog) -> Quantizer:
+    """A quantizer that was added by hand, which no suite is to blame for."""
+    try:
+        quantizer: Quantizer = catalog.build("quantizer", text)
+    except ParameterError as error:
+        raise SuiteError(f"--quantizer {text}: {error}{_ranges(Spec.parse(text), catalog)}") from None
+    except QBenchError as error:
+        raise SuiteError(f"--quantizer {text}: {error}") from None
+    return quantizer
+
+
+def _ranges(spec: Spec, catalog: Catalog) -> str:
+    """The bounds of those parameters that are given and have some, such as ``; allowed: 1 <= bits <= 16``."""
+    fields = catalog.entry("quantizer", spec.name).component.Parameters.model_fields
+    found = [_range(name, fields[name].metadata) for name in spec.parameters if name in fields]
+    return f"; allowed: {', '.join(filter(None, found))}" if any(found) else ""
+
+
+def _range(name: str, bounds: Sequence[Any]) -> str:
+    found = {
+        sign: value for sign in _SIGNS for one in bounds if (value := getattr(one, sign, None)) is not None
+    }
+    lower = [f"{value:g} {_SIGNS[sign]} " for sign, value in found.items() if sign in ("ge", "gt")]
+    upper = [f" {_SIGNS[sign]} {value:g}" for sign, value in found.items() if sign in ("le", "lt")]
+    return "".join([*lower, name, *upper]) if found else ""
 
 
 @contextmanager
@@ -192,7 +229,7 @@ def _track(grid: Grid, catalog: Catalog) -> Track:
     return whole
 
 
-def _cells(grid: Grid, catalog: Catalog, extra: list[str]) -> Iterator[Cell]:
+def _cells(grid: Grid, catalog: Catalog, extra: Iterable[Quantizer]) -> Iterator[Cell]:
     track = _track(grid, catalog)
     if grid.target not in track.targets:
         raise SuiteError(
@@ -205,7 +242,7 @@ def _cells(grid: Grid, catalog: Catalog, extra: list[str]) -> Iterator[Cell]:
         grid.seed,
     ]
     for quantizer, model, dataset, optimizer, seed in itertools.product(*axes):
-        yield Cell(
+        cell = Cell(
             track=grid.track,
             track_version=track.version,
             target=grid.target,
@@ -216,6 +253,21 @@ def _cells(grid: Grid, catalog: Catalog, extra: list[str]) -> Iterator[Cell]:
             seed=seed,
             budget=track.spec.parameters,
         )
+        _require_parts(cell, track)
+        yield cell
+
+
+def _require_parts(cell: Cell, track: Track) -> None:
+    """A quantizer codes values of a source or those of a model; what a track needs besides its baseline knows."""
+    missing = [kind for kind in _AXES if getattr(cell, kind) is None]
+    if cell.target == "source" and cell.quantizer and not cell.dataset:
+        raise SuiteError(
+            'no dataset; with target source one is needed to draw from, such as dataset = "gaussian"'
+        )
+    try:
+        track.baseline(cell)
+    except SpecError as error:
+        raise SuiteError(f"no {', no '.join(missing)}; {error}" if missing else str(error)) from None
 
 
 def _require_same_inputs(grid: Grid, catalog: Catalog) -> None:
@@ -231,14 +283,13 @@ def _require_same_inputs(grid: Grid, catalog: Catalog) -> None:
 _AXES: tuple[Any, ...] = ("model", "dataset", "optimizer")
 
 
-def _quantizers(grid: Grid, catalog: Catalog, track: Track, extra: list[str]) -> Iterator[Spec]:
+def _quantizers(grid: Grid, catalog: Catalog, track: Track, extra: Iterable[Quantizer]) -> Iterator[Spec]:
     for text in grid.quantizer:
         if text == "*":
             yield from (q.spec for q in _everyone(catalog) if _suits(q, grid, track))
         else:
             yield _fitting(catalog.build("quantizer", text), grid, track).spec
-    added = [catalog.build("quantizer", text) for text in extra if track.extensible]
-    yield from (q.spec for q in added if _suits(q, grid, track))
+    yield from (q.spec for q in extra if track.extensible and _suits(q, grid, track))
 
 
 def _everyone(catalog: Catalog) -> Iterator[Quantizer]:

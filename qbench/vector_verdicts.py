@@ -1,12 +1,13 @@
 """What one tensor says of the hypotheses of suite ``gradients`` that one tensor can test."""
 
+import itertools
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, final
+from typing import Literal, TypeAlias, final
 
 import torch
 from scipy import stats
@@ -16,11 +17,13 @@ from . import suite
 from .errors import InputError
 from .gradient_figures import FIGURES, SAMPLE, figures
 from .hypotheses import Estimate, Hypothesis, Support
+from .measuring import require_tensor
 
 FEWEST = 4096
 BLOCKS = 8
 _SUITE = Path(__file__).parent / "suites" / "gradients.toml"
-_WORDS: dict[Support, Literal["holds", "fails", "undecided"]] = {
+Word: TypeAlias = Literal["holds", "fails", "undecided"]
+_WORDS: dict[Support, Word] = {
     "supports": "holds",
     "contradicts": "fails",
     "undecided": "undecided",
@@ -30,11 +33,15 @@ _WORDS: dict[Support, Literal["holds", "fails", "undecided"]] = {
 @final
 @dataclass(frozen=True)
 class VectorVerdict:
-    """One claim: its figures with 95 % intervals (None: not defined for this tensor), and whether it holds."""
+    """One claim: its figures with 95 % intervals (None: not defined for this tensor), and whether it holds.
+
+    ``needed`` is the verdict over the claim that must fail for this one to hold; None where there is no such claim.
+    """
 
     hypothesis: Hypothesis
     figures: Mapping[str, Estimate | None]
-    verdict: Literal["holds", "fails", "undecided"]
+    verdict: Word
+    needed: Word | None = None
 
     @property
     def id(self) -> str:
@@ -47,6 +54,45 @@ class VectorVerdict:
     @property
     def region(self) -> str:
         return self.hypothesis.region_text()
+
+    @property
+    def why(self) -> str:
+        """What decided, in words."""
+        parts = [text for text in (self._of_need(), self._of_figures()) if text]
+        return "; ".join(parts)
+
+    def _of_need(self) -> str:
+        """What the claim that must fail has to do with the verdict."""
+        says: dict[Word | None, tuple[Word, str]] = {
+            "fails": ("holds", "fails, as it must"),
+            "holds": ("fails", "holds, but this claim needs it to fail"),
+            "undecided": ("undecided", "is undecided, and this claim needs it to fail"),
+        }
+        verdict, text = says.get(self.needed, (None, ""))
+        return f"{self.hypothesis.needs_failed} {text}" if verdict == self.verdict else ""
+
+    def _of_figures(self) -> str:
+        found = [(region, self.figures.get(region.figure)) for region in self.hypothesis.regions]
+        if self.verdict == "holds":
+            return (
+                "every figure lies inside its region"
+                if len(found) > 1
+                else "the figure lies inside its region"
+            )
+        outside = [region.figure for region, one in found if region.support(one) == "contradicts"]
+        if self.verdict == "fails":
+            return _says(outside, "lies outside its region", "lie outside their regions")
+        undefined = [region.figure for region, one in found if one is None]
+        across = [region.figure for region, one in found if one and region.support(one) == "undecided"]
+        says = [
+            _says(undefined, "is not defined here", "are not defined here"),
+            _says(across, "has an interval across a bound", "have intervals across bounds"),
+        ]
+        return "; ".join(filter(None, says))
+
+
+def _says(names: Sequence[str], one: str, several: str) -> str:
+    return f"{', '.join(names)} {several if len(names) > 1 else one}" if names else ""
 
 
 @final
@@ -70,14 +116,25 @@ class GradientVerdicts:
         return len(self.verdicts)
 
     def __str__(self) -> str:
-        lines = [("", "verdict", "figure", "value", "95 % interval", "region")]
+        rows = [("figure", "value", "95 % interval", "region")]
+        rows += [row for one in self.verdicts for row in _rows(one)]
+        widths = [max(map(len, column)) for column in zip(*rows)]
+        lines = iter(_line("", "", "  ".join(map(str.ljust, row, widths))) for row in rows)
+        shown = [next(lines)]
         for one in self.verdicts:
-            regions = {region.figure: str(region) for region in one.hypothesis.regions}
-            for number, (name, estimate) in enumerate(one.figures.items()):
-                first = ("", "") if number else (one.id, one.verdict)
-                lines.append((*first, name, *_texts(estimate), regions.get(name, "shown only")))
-        widths = [max(map(len, column)) for column in zip(*lines)]
-        return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+            shown += [_line(one.id, one.verdict, one.claim), _line("", "", f"because {one.why}")]
+            shown += itertools.islice(lines, len(one.figures))
+        return "\n".join(shown)
+
+
+def _line(name: str, verdict: str, text: str) -> str:
+    return f"{name:<4}{verdict:<11}{text}".rstrip()
+
+
+def _rows(one: VectorVerdict) -> Iterator[tuple[str, str, str, str]]:
+    regions = {region.figure: str(region) for region in one.hypothesis.regions}
+    for name, estimate in one.figures.items():
+        yield (name, *_texts(estimate), regions.get(name, "shown only"))
 
 
 def gradient_verdicts(x: Tensor, *, seed: int = 0) -> GradientVerdicts:
@@ -94,8 +151,9 @@ def gradient_verdicts(x: Tensor, *, seed: int = 0) -> GradientVerdicts:
         seed: of the samples, the permuted controls and the blocks.
 
     Raises:
-        InputError: too few coordinates, not a float tensor, NaN or infinity.
+        InputError: too few coordinates, not a float tensor, NaN or infinity; says how many and where the first is.
     """
+    require_tensor("x", x)
     matrix = _matrix(x)
     estimates = _estimates(matrix, torch.Generator().manual_seed(seed))
     known = {one.id: one for one in _hypotheses()}
@@ -115,11 +173,11 @@ def _hypotheses() -> tuple[Hypothesis, ...]:
 def _verdict(
     hypothesis: Hypothesis, needed: Hypothesis | None, estimates: Mapping[str, Estimate | None]
 ) -> VectorVerdict:
-    support = hypothesis.support(estimates, needed and needed.support(estimates))
+    of_needed = needed and needed.support(estimates)
+    support = hypothesis.support(estimates, of_needed)
     names = [*hypothesis.figures, *hypothesis.report]
-    return VectorVerdict(
-        hypothesis, {name: estimates[name] for name in names if name in estimates}, _WORDS[support]
-    )
+    found = {name: estimates[name] for name in names if name in estimates}
+    return VectorVerdict(hypothesis, found, _WORDS[support], _WORDS[of_needed] if of_needed else None)
 
 
 def _matrix(x: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Verdicts over many cells: a hypothesis holds, fails or depends, and on what.
 
 It holds if at least 80 % of the cells support it, and so in at least 5/6 of the architectures and of the optimizers; it
-fails if at least 80 % contradict it; otherwise it depends, and the factor with the largest share of the deciding
-figure's variance is named. Undecided cells count among all. p-values decide nothing.
+fails if at least 80 % contradict it; otherwise it depends. The figure to which that is due is named, and the factor
+with the largest share of its variance. Undecided cells count among all. p-values decide nothing.
 """
 
 import math
@@ -21,6 +21,7 @@ GROUPS = (5, 6)  # share of the architectures, and of the optimizers, in which a
 GROUPED = ("architecture", "optimizer")
 LAYER_KIND = "layer kind"
 NO_COMPONENT = "seed"
+SMALLEST_COMPONENT = 0.05  # of the variance; less may be chance
 
 
 @final
@@ -71,10 +72,13 @@ class Verdict:
     """What all cells together say of a hypothesis.
 
     Attributes:
-        deciding: the figure that decides: beside ``all`` the one that fewest cells support, beside ``any`` the one
-            that most do.
-        components: by factor, the share of the deciding figure's variance between its values, largest first; over
-            layers where every cell knows its layers' figures, so that their kind is a factor too, else over cells.
+        deciding: the figure to which the outcome is due. Beside ``all``, where one figure outside is enough to
+            contradict: the one that most cells contradict, of equal ones the one that fewest support. Beside ``any``,
+            where one inside is enough to support: the one that most cells support, of equal ones the one that fewest
+            contradict. Of figures equal in both the first.
+        components: by factor, the share of the deciding figure's variance between its values (epsilon squared),
+            largest first, none below 5 %; over layers where every cell knows its layers' figures, so that their kind is
+            a factor too, else over cells.
     """
 
     hypothesis: Hypothesis
@@ -174,19 +178,21 @@ def _of_figure(hypothesis: Hypothesis, figure: str, judged: Iterable[Judged]) ->
 def _deciding(hypothesis: Hypothesis, judged: Sequence[Judged]) -> str:
     figures = list(dict.fromkeys(region.figure for region in hypothesis.regions))
     tallies = {figure: _of_figure(hypothesis, figure, judged) for figure in figures}
-    sign = 1 if hypothesis.all else -1
-    return min(figures, key=lambda name: (sign * tallies[name].supports, -sign * tallies[name].contradicts))
+    if hypothesis.all:
+        return min(figures, key=lambda name: (-tallies[name].contradicts, tallies[name].supports))
+    return min(figures, key=lambda name: (-tallies[name].supports, tallies[name].contradicts))
 
 
 def _components(judged: Sequence[Judged], figure: str) -> dict[str, float]:
-    """Eta squared of every factor: its sum of squares between values over the whole sum of squares."""
+    """Epsilon squared of every factor by itself, where it is not small."""
     pairs = _layers(judged, figure) or _whole(judged, figure)
     values = [value for _, value in pairs]
     if not values or min(values) == max(values):
         return {}
     names = sorted({name for factors, _ in pairs for name in factors} - {NO_COMPONENT})
-    found = {name: _eta_squared([factors.get(name, "") for factors, _ in pairs], values) for name in names}
-    return dict(sorted(((n, e) for n, e in found.items() if e), key=lambda item: -item[1]))
+    found = {name: epsilon_squared([factors.get(name, "") for factors, _ in pairs], values) for name in names}
+    known = [(name, share) for name, share in found.items() if share >= SMALLEST_COMPONENT]
+    return dict(sorted(known, key=lambda item: -item[1]))
 
 
 def _whole(judged: Sequence[Judged], figure: str) -> list[tuple[Mapping[str, str], float]]:
@@ -202,12 +208,24 @@ def _layers(judged: Sequence[Judged], figure: str) -> list[tuple[Mapping[str, st
     return [({**one.factors, LAYER_KIND: kind}, value) for one in known for kind, value in one.layers[figure]]
 
 
-def _eta_squared(labels: Sequence[str], values: Sequence[float]) -> float:
-    mean = math.fsum(values) / len(values)
-    total = math.fsum((value - mean) ** 2 for value in values)
+def epsilon_squared(labels: Sequence[str], values: Sequence[float]) -> float:
+    """The share of the variance that lies between k labels, of n values:
+
+        epsilon^2 = (SS_between - (k - 1) SS_within / (n - k)) / SS_total,
+
+    0 where that is negative, where every value has a label of its own, and where all values are equal. Eta squared,
+    SS_between / SS_total, is (k - 1) / (n - 1) in the mean where labels say nothing; this is 0 before it is cut off.
+
+    Reference: Kelley 1935, "An unbiased correlation ratio measure", PNAS 21.
+    """
     groups: dict[str, list[float]] = defaultdict(list)
     for label, value in zip(labels, values, strict=True):
         groups[label].append(value)
-    if len(groups) == 1:
+    mean = math.fsum(values) / len(values)
+    means = {label: math.fsum(group) / len(group) for label, group in groups.items()}
+    between = math.fsum(len(group) * (means[label] - mean) ** 2 for label, group in groups.items())
+    within = math.fsum((value - means[label]) ** 2 for label, group in groups.items() for value in group)
+    free = len(values) - len(groups)
+    if not free or not between + within:
         return 0.0
-    return math.fsum(len(g) * (math.fsum(g) / len(g) - mean) ** 2 for g in groups.values()) / total
+    return max(0.0, (between - (len(groups) - 1) * within / free) / (between + within))

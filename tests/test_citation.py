@@ -117,8 +117,10 @@ def test_of_two_digests_each_has_its_newest(held: Registry) -> None:
 
 def test_a_selection_of_nothing_says_so(held: Registry) -> None:
     add(held, [cell(2)], status="impossible")
-    with pytest.raises(RegistryError, match="no result meets this selection"):
+    with pytest.raises(SuiteError, match="track=ptq: no result of registry .*; there are: rate-distortion"):
         citation.numbers(held, ["track=ptq"])
+    with pytest.raises(RegistryError, match="no result meets 'status=ok'; leave a term out"):
+        citation.numbers(held, ["status=ok"])
     with pytest.raises(
         RegistryError, match=r"none of the 1 results of this selection ended well \(impossible\)"
     ):

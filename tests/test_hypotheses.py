@@ -316,13 +316,13 @@ NEEDY = HYPOTHESIS.replace('"H1"', '"H2"') + 'needs_failed = "H1"\n'
         ),
         (
             [HYPOTHESIS, 'colour = "red"\n'],
-            "unknown key 'hypothesis.0.colour'; allowed: id, claim, track, where, windows, all",
+            "unknown key 'colour' in hypothesis 1; allowed: id, claim, track, where, windows, all",
         ),
         (
             [HYPOTHESIS.replace("at_most", "below")],
-            "unknown key 'hypothesis.0.all.0.below'; allowed: figure, at_least, at_most",
+            "unknown key 'below' in hypothesis 1, all 1; allowed: figure, at_least, at_most",
         ),
-        ([HYPOTHESIS, 'where = "dataset"\n'], "hypothesis.0.where: cannot read selection term 'dataset'"),
+        ([HYPOTHESIS, 'where = "dataset"\n'], "hypothesis 1, where: cannot read selection term 'dataset'"),
     ],
 )
 def test_hypotheses_that_do_not_fit_the_suite_are_named(tmp_path: Path, parts: list[str], words: str) -> None:

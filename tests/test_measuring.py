@@ -155,10 +155,29 @@ def test_the_channel_axis_is_the_users() -> None:
     assert by_column.sqnr_db == pytest.approx(transposed.sqnr_db)
 
 
-@pytest.mark.parametrize("x", [torch.empty(0), None])
-def test_nothing_to_measure(x: object) -> None:
-    with pytest.raises(InputError, match="nothing to measure"):
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        (torch.empty(0, 3), r"x is empty, of shape \(0, 3\)"),
+        (None, "x is of type NoneType; give a float tensor"),
+        ([1.0, 2.0], "x is of type list; give a float tensor"),
+        (
+            torch.tensor([[1.0, 2.0], [3.0, math.nan], [-math.inf, 0.0]]),
+            r"2 of the 6 elements of x are NaN or infinite, the first at x\[1, 1\]: nan",
+        ),
+        (torch.tensor(math.inf), "1 of the 1 elements of x are NaN or infinite, the first at x: inf"),
+    ],
+)
+def test_nothing_to_measure(x: object, words: str) -> None:
+    with pytest.raises(InputError, match=words):
         qbench.measure(Uniform(), x)
+
+
+def test_a_name_is_no_quantizer() -> None:
+    with pytest.raises(
+        InputError, match=r"quantizer='uniform' is of type str; .* qbench.quantizer\(\"uniform:bits=4"
+    ):
+        qbench.measure("uniform", torch.ones(4))
 
 
 def test_lossless_and_zero_tensors_have_defined_measures() -> None:

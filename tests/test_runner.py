@@ -1,14 +1,16 @@
 """Runs with real worker processes: hostile quantizers, repetition, and what is planned."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from qbench import plan as planning
 from qbench import plugins, runner
-from qbench.errors import DataError, QBenchError, SuiteError
+from qbench.errors import DataError, QBenchError, RegistryError, SuiteError
+from qbench.registry import Registry
+from qbench.schema import Result
 
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(Path(__file__).parent))
@@ -105,6 +107,44 @@ def test_nothing_to_run_for_want_of_data_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no cell can run: mnist"):
         runner.execute(plan)
     assert not (tmp_path / "r.duckdb").exists()
+
+
+def test_what_could_not_be_written_is_tried_again_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first write of results fails: the run ends, says so, and has written what it had."""
+    write, tried = Registry.write, 0
+
+    def once_full(registry: Registry, results: Sequence[Result], wait: float = 30.0) -> bool:
+        nonlocal tried
+        tried += 1
+        if tried == 1:
+            raise RegistryError("the disk is full")
+        return write(registry, results, wait)
+
+    monkeypatch.setattr(Registry, "write", once_full)
+    monkeypatch.setattr(runner, "FLUSH_SECONDS", 0.0)
+    with pytest.raises(RegistryError, match="the disk is full") as raised:
+        runner.run(options(tmp_path, ["uniform", "binary"], workers=1))
+    assert not isinstance(raised.value, runner.UnwrittenError)
+    assert tried == 2
+    assert len(rows(tmp_path / "r.duckdb")) == 1
+
+
+def test_results_that_were_never_written_come_with_the_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def held(registry: Registry, results: Sequence[Result], wait: float = 30.0) -> bool:
+        return False
+
+    monkeypatch.setattr(Registry, "write", held)
+    expected = (
+        r"^2 finished results could not be written: .* was held by another process for 60 s; run the same"
+    )
+    with pytest.raises(runner.UnwrittenError, match=expected) as raised:
+        runner.run(options(tmp_path, ["uniform", "binary"]))
+    names = {one.cell.quantizer.name for one in raised.value.results if one.cell.quantizer}
+    assert names == {"uniform", "binary"}
 
 
 def test_a_time_budget_leaves_the_rest_pending(tmp_path: Path) -> None:

@@ -135,9 +135,12 @@ def test_a_suite_with_unknown_parts_names_the_grid(
         ("name = 'x'\nversion = 1\ncolour = 2\ngrid = []", "unknown key 'colour'; allowed: name, version"),
         (
             "name = 'x'\nversion = 1\n[[grid]]\ntrack = 'ptq'\ntarget = 'weight'\nmodels = 'mlp'",
-            "unknown key 'grid.0.models'",
+            "unknown key 'models' in grid 1; allowed: .*; did you mean 'model'?",
         ),
-        ("name = 'x'\nversion = 1\n[[grid]]\ntrack = 'ptq'\ntarget = 'everything'", "grid.0.target"),
+        (
+            "name = 'x'\nversion = 1\n[[grid]]\ntrack = 'ptq'\ntarget = 'everything'",
+            "grid 1, target: input should be",
+        ),
     ],
 )
 def test_a_bad_file_says_what_is_wrong(tmp_path: Path, text: str, words: str) -> None:
@@ -146,10 +149,48 @@ def test_a_bad_file_says_what_is_wrong(tmp_path: Path, text: str, words: str) ->
         suite.parse(tmp_path / "bad.toml")
 
 
+@pytest.mark.parametrize(
+    ("grid", "words"),
+    [
+        (
+            "track = 'rate-distortion'\ntarget = 'source'\nquantizer = 'uniform'",
+            r"grid 1 \(rate-distortion\): no dataset",
+        ),
+        (
+            "track = 'ptq'\ntarget = 'weight'\nquantizer = 'uniform'\nmodel = 'mlp'\noptimizer = 'adam'",
+            r"grid 1 \(ptq\): no dataset; a cell of ptq needs model, dataset and optimizer",
+        ),
+    ],
+)
+def test_a_grid_without_data_is_named(
+    tmp_path: Path, catalog: plugins.Catalog, grid: str, words: str
+) -> None:
+    (tmp_path / "bare.toml").write_text(f"name = 'x'\nversion = 1\n[[grid]]\n{grid}")
+    with pytest.raises(SuiteError, match=words):
+        suite.expand(suite.parse(tmp_path / "bare.toml"), catalog)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("uniform:bits=99", "^--quantizer uniform:bits=99: .*; allowed: 1 <= bits <= 16$"),
+        ("unifrom", "^--quantizer unifrom: no quantizer is called 'unifrom'"),
+        ("uniform:bit=4", "^--quantizer uniform:bit=4: quantizer 'uniform' has no parameter 'bit'"),
+    ],
+)
+def test_no_suite_is_blamed_for_what_was_added(
+    tmp_path: Path, catalog: plugins.Catalog, text: str, words: str
+) -> None:
+    with pytest.raises(SuiteError, match=words):
+        suite.expand(write(tmp_path), catalog, [text])
+
+
 def test_a_file_that_is_not_there(tmp_path: Path, catalog: plugins.Catalog) -> None:
     with pytest.raises(SuiteError, match="No such file"):
         suite.load(str(tmp_path / "none.toml"), catalog)
-    with pytest.raises(SuiteError, match="no suite is called 'smok'; installed: .*smoke, standard"):
+    with pytest.raises(
+        SuiteError, match="no suite is called 'smok'; installed: .*smoke, standard.*did you mean 'smoke'?"
+    ):
         suite.load("smok", catalog)
 
 

@@ -8,7 +8,8 @@ from torch import Tensor
 
 import qbench
 from qbench.errors import InputError
-from qbench.vector_verdicts import GradientVerdicts
+from qbench.hypotheses import Estimate, Hypothesis, Region
+from qbench.vector_verdicts import GradientVerdicts, VectorVerdict, Word
 
 ROWS, COLUMNS = 256, 256
 NORMAL_KURTOSIS_ERROR = math.sqrt(24 / (ROWS * COLUMNS))
@@ -129,14 +130,36 @@ def test_figures_that_are_not_defined_decide_nothing() -> None:
     assert "not defined here" in str(found)
 
 
-def test_the_table_has_a_line_per_figure(gaussian: GradientVerdicts) -> None:
+def test_the_table_has_a_line_per_figure_and_says_why(gaussian: GradientVerdicts) -> None:
     lines = str(gaussian).splitlines()
-    assert len(lines) == 1 + sum(len(one.figures) for one in gaussian)
-    kurtosis = next(line for line in lines if " excess_kurtosis " in line)
+    assert len(lines) == 1 + sum(2 + len(one.figures) for one in gaussian)
+    kurtosis = next(line for line in lines if line.split()[0] == "excess_kurtosis")
     assert "-0.5 <= excess_kurtosis <= 0.5" in kurtosis
-    assert [line.split()[:2] for line in lines[1:] if line.startswith("G")] == [
-        [one.id, one.verdict] for one in gaussian
-    ]
+    claims = [line for line in lines if line.startswith("G")]
+    assert [line.split(None, 2) for line in claims] == [[one.id, one.verdict, one.claim] for one in gaussian]
+    assert "because G1 holds, but this claim needs it to fail" in lines[lines.index(claims[2]) + 1]
+    assert "because median_magnitude, tail_share lie outside" in lines[lines.index(claims[5]) + 1]
+
+
+def test_why_names_what_decides() -> None:
+    inside, across, outside = Estimate(0, -0.1, 0.1), Estimate(1, 0.5, 1.5), Estimate(2, 1.5, 2.5)
+    two = Hypothesis(
+        id="H",
+        claim="small",
+        track="t",
+        needs_failed="N",
+        all=[Region(figure="a", at_most=1), Region(figure="b", at_most=1)],
+    )
+
+    def why(a: Estimate | None, b: Estimate | None, verdict: Word, needed: Word) -> str:
+        return VectorVerdict(two, {"a": a, "b": b}, verdict, needed).why
+
+    assert why(inside, inside, "holds", "fails") == "N fails, as it must; every figure lies inside its region"
+    assert why(inside, outside, "fails", "fails") == "b lies outside its region"
+    assert why(inside, inside, "fails", "holds") == "N holds, but this claim needs it to fail"
+    assert (
+        why(None, across, "undecided", "fails") == "a is not defined here; b has an interval across a bound"
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,10 +167,14 @@ def test_the_table_has_a_line_per_figure(gaussian: GradientVerdicts) -> None:
     [
         (torch.zeros(63, 65), "has 4095 coordinates; verdicts need floats, at least 4096"),
         (torch.zeros(4096, dtype=torch.int64), "torch.int64"),
-        (torch.full((64, 64), math.nan), "not finite"),
+        (
+            torch.full((64, 64), math.nan),
+            r"4,096 of the 4,096 elements of x are NaN or infinite, the first at x\[0, 0\]",
+        ),
+        ([1, 2], "x is of type list; give a float tensor"),
     ],
 )
-def test_what_cannot_be_judged_is_refused(x: Tensor, words: str) -> None:
+def test_what_cannot_be_judged_is_refused(x: object, words: str) -> None:
     with pytest.raises(InputError, match=words):
         qbench.gradient_verdicts(x)
 

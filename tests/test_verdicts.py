@@ -1,13 +1,13 @@
 """Verdicts over many cells: exactly 80 %, exactly 5/6, and which factor a figure varies with."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import pytest
 
 from qbench.hypotheses import Estimate, Hypothesis
-from qbench.verdicts import Observation, Tally, decide
+from qbench.verdicts import Observation, Tally, decide, epsilon_squared
 
 ONE = Hypothesis(id="H", claim="small", track="float", all=[{"figure": "x", "at_most": 1.0}])
 TWO = [{"figure": name, "at_most": 1.0} for name in "xy"]
@@ -103,7 +103,7 @@ def test_failing_asks_for_no_groups() -> None:
 
 
 def test_shares_of_variance_are_those_of_an_additive_design() -> None:
-    """x = a(architecture) + b(optimizer) over a full grid: eta squared = var a / (var a + var b), and the rest."""
+    """x = a(architecture) + b(optimizer) over a full grid of 72: (var a - 5 var b / 66) / (var a + var b)."""
     a = dict(zip(MODELS, (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)))
     b = dict(zip(OPTIMIZERS, (0.0, 0.0, 0.0, 4.0, 4.0, 4.0)))
     observations = [
@@ -112,11 +112,60 @@ def test_shares_of_variance_are_those_of_an_additive_design() -> None:
     ]
     verdict = decide(ONE, observations)
     var_a, var_b = 35 / 12, 4.0
-    assert list(verdict.components) == ["optimizer", "architecture"]
-    assert verdict.components["optimizer"] == pytest.approx(var_b / (var_a + var_b), rel=1e-12)
-    assert verdict.components["architecture"] == pytest.approx(var_a / (var_a + var_b), rel=1e-12)
+    shares = {
+        "optimizer": (var_b - 5 * var_a / 66) / (var_a + var_b),
+        "architecture": (var_a - 5 * var_b / 66) / (var_a + var_b),
+    }
+    assert list(verdict.components) == list(shares)
+    assert verdict.components == pytest.approx(shares, rel=1e-12)
     assert verdict.largest_component is not None
     assert verdict.largest_component[0] == "optimizer"
+
+
+@pytest.mark.parametrize(
+    ("labels", "values", "share"),
+    [
+        ("aabb", (1, 3, 5, 7), 0.7),  # between 16, within 4: (16 - 4 / 2) / 20
+        (
+            "aabb",
+            (0, 2, 1, 3),
+            0.0,
+        ),  # between 1, within 4: less than labels that say nothing have in the mean
+        ("aabb", (1, 1, 2, 2), 1.0),
+        ("abcd", (1, 2, 3, 4), 0.0),
+        ("aabb", (1, 1, 1, 1), 0.0),
+        ("aaaa", (1, 2, 3, 4), 0.0),
+    ],
+)
+def test_epsilon_squared_by_hand(labels: str, values: Sequence[float], share: float) -> None:
+    assert epsilon_squared(list(labels), values) == pytest.approx(share, abs=1e-15)
+
+
+def test_labels_that_say_nothing_have_no_share_whatever_their_number() -> None:
+    """Over all orders of six values eta squared has mean 2/5, and eta^2 - 2 (1 - eta^2) / 3 has mean 0."""
+    orders = list(itertools.permutations((1, 2, 3, 5, 8, 13)))
+    etas = [_eta(order) for order in orders]
+    uncut = [eta - 2 * (1 - eta) / 3 for eta in etas]
+    assert sum(etas) / len(etas) == pytest.approx(2 / 5)
+    assert sum(uncut) / len(uncut) == pytest.approx(0, abs=1e-12)
+    found = [epsilon_squared(list("aabbcc"), order) for order in orders]
+    assert found == pytest.approx([max(0.0, one) for one in uncut], abs=1e-12)
+
+
+def _eta(values: Sequence[float]) -> float:
+    """Between pairs, of 6 values."""
+    mean = sum(values) / 6
+    between = sum(2 * ((one + other) / 2 - mean) ** 2 for one, other in zip(values[::2], values[1::2]))
+    return between / sum((value - mean) ** 2 for value in values)
+
+
+def test_a_factor_that_says_next_to_nothing_is_not_named() -> None:
+    """Windows differ by 1 beside a spread of 3 between seeds."""
+    observations = [
+        Observation({"window": w, "seed": str(s)}, {"x": Estimate.exact(offset + 3.0 * s)})
+        for (w, offset), s in itertools.product([("early", 0.0), ("middle", 1.0), ("late", 0.0)], range(10))
+    ]
+    assert decide(ONE, observations).components == {}
 
 
 def test_seeds_are_no_component_and_equal_figures_have_none() -> None:
@@ -125,13 +174,29 @@ def test_seeds_are_no_component_and_equal_figures_have_none() -> None:
     assert decide(ONE, cells(GOOD, GOOD)).largest_component is None
 
 
-def test_of_several_figures_the_least_supported_decides() -> None:
+def test_the_figure_that_contradicts_is_named_though_another_has_fewer_supports() -> None:
+    """y contradicts in every cnn; x supports in fewer cells, being undecided in most."""
     both = Hypothesis(id="H", claim="small", track="float", all=TWO)
-    observations = [Observation({}, {"x": GOOD, "y": GOOD if n < 2 else BAD}) for n in range(5)]
+    observations = [
+        Observation(
+            {"architecture": model, "seed": str(n)},
+            {"x": GOOD if n < 3 else OPEN, "y": GOOD if model == "mlp" else BAD},
+        )
+        for model, n in itertools.product(("mlp", "cnn"), range(12))
+    ]
+    verdict = decide(both, observations)
+    assert (verdict.of_figure("x"), verdict.of_figure("y")) == (Tally(6, 0, 18), Tally(12, 12, 0))
+    assert (verdict.deciding, verdict.outcome) == ("y", "depends")
+    assert verdict.components == pytest.approx({"architecture": 1.0})
+
+
+def test_of_figures_that_contradict_alike_the_least_supported_decides() -> None:
+    both = Hypothesis(id="H", claim="small", track="float", all=TWO)
+    observations = [Observation({}, {"x": GOOD, "y": GOOD if n < 2 else OPEN}) for n in range(5)]
     verdict = decide(both, observations)
     assert (verdict.deciding, verdict.outcome) == ("y", "depends")
     assert verdict.of_figure("x") == Tally(5, 0, 0)
-    assert verdict.of_figure("y") == Tally(2, 3, 0)
+    assert verdict.of_figure("y") == Tally(2, 0, 3)
 
 
 def test_of_alternatives_the_most_supported_decides() -> None:
@@ -139,6 +204,9 @@ def test_of_alternatives_the_most_supported_decides() -> None:
     observations = [Observation({}, {"x": BAD, "y": GOOD if n < 4 else BAD}) for n in range(5)]
     verdict = decide(either, observations)
     assert (verdict.deciding, verdict.outcome) == ("y", "holds")
+    observations = [Observation({}, {"x": BAD, "y": BAD if n < 4 else OPEN}) for n in range(5)]
+    verdict = decide(either, observations)
+    assert (verdict.deciding, verdict.outcome) == ("y", "fails")
 
 
 def test_a_scale_mixture_is_what_fails_before_normalizing_and_holds_after() -> None:

@@ -9,6 +9,7 @@ from .. import plugins
 from ..components import Quantizer
 from ..errors import PluginError, UnknownComponentError
 from ..schema import Spec
+from ..spelling import near
 from ..testing import Finding, checks
 from . import rendering
 from .options import json_option
@@ -49,12 +50,13 @@ def _quantizers(name: str) -> Iterator[Quantizer]:
     catalog, spec = plugins.catalog(), Spec.parse(name)
     try:
         kind = catalog.entry("quantizer", spec.name).component
-    except UnknownComponentError:
+    except UnknownComponentError as error:
         for broken in catalog.broken:
             if broken.name == spec.name:
                 where = f"{broken.origin.distribution} {broken.origin.version}"
                 raise PluginError(f"quantizer {spec.name!r} of {where} is broken: {broken.error}") from None
-        raise
+        hint = near(spec.name, catalog.names("quantizer"))
+        raise UnknownComponentError(f"{error}{hint}") from None
     points = [spec] if spec.parameters else [kind(**point).spec for point in kind.sweep]
     return (catalog.build("quantizer", point) for point in points)
 

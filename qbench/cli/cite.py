@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from .. import api, citation
+from . import complain
 from .options import registry_option, where_option
 
 
@@ -43,7 +44,10 @@ def cite_command(
     if ids and found is not None:
         sys.stdout.write("".join(f"{one}\n" for one in found.ids))
         return
-    sys.stdout.write(citation.FORMATS[form](found, _method(name) if name else None))
+    method = _method(name) if name else None
+    sys.stdout.write(citation.FORMATS[form](found, method))
+    if method is not None and not method.works:
+        complain(f"{method.text}; a class names its paper in `reference`")
 
 
 def _method(name: str) -> citation.Method:

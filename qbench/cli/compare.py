@@ -7,12 +7,12 @@ from typing import Any
 import click
 
 from ..agreement import Comparison, compare
-from ..errors import RegistryError
+from ..errors import RegistryError, SuiteError
 from ..pairs import Pair
 from . import moved, rendering
 from .options import json_option, registry_option, where_option
 from .rendering import Screen
-from .sides import side
+from .sides import Side, side
 
 SHOWN = 30
 
@@ -50,6 +50,7 @@ def compare_command(
     """
     sides = side(first, registry, where), side(second, registry, where)
     found = compare(sides[0].records, sides[1].records, timing=timing)
+    _require_met(sides, found, where)
     if not found.pairs:
         raise RegistryError(f"{first} and {second} have no cell in common{moved.elsewhere(found)}")
     if json_output:
@@ -57,6 +58,21 @@ def compare_command(
     else:
         moved.show(Screen(), sides, found, limit)
     return found.exit_code
+
+
+def _require_met(sides: tuple[Side, Side], found: Comparison, where: Sequence[str]) -> None:
+    """A term that neither side meets is a slip; where nothing is paired, so is one that a side does not meet."""
+    both = {slip.term for slip in sides[0].slips} & {slip.term for slip in sides[1].slips}
+    for one in sides:
+        for slip in one.slips:
+            if slip.term in both or not found.pairs:
+                raise SuiteError(
+                    slip.text(f"{sides[0].name} or {sides[1].name}" if slip.term in both else one.name)
+                )
+        if not one.records:
+            raise RegistryError(
+                f"{one.name} holds no result" + (f" that meets {' '.join(where)!r}" if where else "")
+            )
 
 
 def lines(found: Comparison) -> Iterator[dict[str, Any]]:

@@ -20,10 +20,12 @@ from .rendering import DOUBTFUL, Screen
 def export_command(path: Path, registry: Path | None) -> None:
     """Write a registry's results to a Parquet file.
 
-    Everything is in it: every attempt, raw samples, environments, runs. `qbench merge` takes it in again.
+    Everything is in it: every attempt, raw samples, environments, runs. `qbench merge` takes it in again. A Parquet
+    file of that name is replaced, no other is.
     """
+    replaced = ", which was replaced" if path.exists() else ""
     count = api.open_registry(registry).export(path)
-    Screen().say(f"{count:,} results written to {path} ({size_text(path.stat().st_size)})")
+    Screen().say(f"{count:,} results written to {path} ({size_text(path.stat().st_size)}){replaced}")
 
 
 @click.command("merge")

@@ -116,7 +116,7 @@ def _built(registry: Path | None) -> Iterator[Path]:
 def _serve(folder: Path, port: int) -> None:
     from ..leaderboard.serve import address, server
 
-    with server(folder, port) as listening:
+    with server(folder, port) as listening, contextlib.suppress(KeyboardInterrupt):
         click.echo(address(listening))
         Screen().say("Ctrl-C ends", QUIET)
         listening.serve_forever()

@@ -10,8 +10,8 @@ import click
 
 from ..leaderboard.faults import HubError
 from ..leaderboard.hub import Repository, connect
-from ..leaderboard.published import FILE, sift, write
-from ..leaderboard.publishing import Outcome, Wanted, push, site
+from ..leaderboard.published import FILE, count, sift, write
+from ..leaderboard.publishing import Build, Outcome, Wanted, push, site
 from ..leaderboard.pulling import pull
 from ..places import registry_path
 from ..registry import Registry, open_registry
@@ -67,7 +67,7 @@ def push_command(
         own = Path(working) / FILE
         _own_results(registry, folder, own)
         page = folder or functools.partial(build_page, own=open_registry(registry))
-        return _told(lambda: push(connect(must_write=True), wanted, own, page, complain))
+        return _told(lambda: _push(wanted, own, page))
 
 
 @click.command("pull")
@@ -123,6 +123,13 @@ def _own_results(registry: Path | None, folder: Path | None, own: Path) -> None:
     if not (folder / FILE).is_file():
         raise HubError(f"{folder} has no {FILE}; make it with `qbench leaderboard build --out {folder}`")
     sift(folder / FILE, own, str(folder / FILE))
+
+
+def _push(wanted: Wanted, own: Path, page: Build | Path) -> list[Outcome]:
+    hub = connect(must_write=True)
+    going = f"{count(own):,} results are going to {wanted.dataset}, their page to {wanted.space}"
+    click.echo(f"{going}; what is published there is kept", err=True)
+    return push(hub, wanted, own, page, complain)
 
 
 def _told(pushed: Callable[[], list[Outcome]]) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.text import Text
 
-from .. import api
+from .. import api, unmet
 from ..registry import Registry
 from ..schema import Cell, canonical_json
 from . import rendering
@@ -40,7 +40,9 @@ def recipes_command(registry: Path | None, where: Sequence[str], json_output: bo
     Of the results of track float, such as those of suite `recipes`: per model, data set and optimizer the point of best
     mean validation accuracy over seeds, its accuracy on test data, and whether the search ended at its edge.
     """
-    found = searches(trials(api.open_registry(registry), where))
+    held = api.open_registry(registry)
+    unmet.require(held, where)
+    found = searches(trials(held, where))
     choices = [
         (search, choose(search)) for search in sorted(found, key=lambda one: (_place(one), one.optimizer))
     ]
@@ -51,7 +53,7 @@ def recipes_command(registry: Path | None, where: Sequence[str], json_output: bo
 
 
 def trials(registry: Registry, where: Iterable[str] = ()) -> list[Trial]:
-    """The newest results of track float; failed ones have no metrics."""
+    """Of each cell of track float the result that counts (:mod:`qbench.attempts`); failed ones have no metrics."""
     query = "SELECT cell_id, cell FROM latest WHERE track = ?"
     cells = dict(registry.sql(query, [TRACK]).fetchall())
     return [
@@ -138,8 +140,14 @@ def _show_group(screen: Screen, group: Sequence[tuple[Search, Choice | None]]) -
         screen.say("not the same search for every optimizer: see points and seeds", DOUBTFUL)
     if any(search.left_out for search, _ in group):
         screen.say("left out: points of which a training failed or is missing", QUIET)
-    if any(choice is None or choice.edge for _, choice in group):
+    edges = {choice.edge for _, choice in group if choice}
+    if edges & {"lower", "upper"}:
         screen.say("best at the edge: extend the learning rates, for every optimizer alike", DOUBTFUL)
+    if "only point" in edges:
+        screen.say(
+            "only point: nothing was chosen from; try several learning rates, for every optimizer alike",
+            DOUBTFUL,
+        )
 
 
 def _settings(training: Mapping[str, Any]) -> Iterator[str]:

@@ -53,8 +53,8 @@ def reproduce_command(
     """Run a result again and say whether it holds.
 
     RESULT is the beginning of its id, as `qbench results` lists them. Its cell is measured anew on this machine, as a
-    new attempt in the same registry. A result that came from elsewhere and holds is reproduced from then on: so says
-    this registry, whatever the file said that it came in.
+    new attempt in the same registry. A result that came from elsewhere, was measured in another environment and holds
+    is reproduced from then on: so says this registry, whatever the file said that it came in.
 
     Exit codes: 0 it holds, 1 it does not, 2 it cannot be compared, or bad input, 130 interrupted.
     """
@@ -83,7 +83,7 @@ def line(found: Again) -> dict[str, Any]:
         "cell_id": first.cell.cell_id,
         "verdict": found.held.outcome,
         "why": found.held.why,
-        "independent": found.source is not None,
+        "independent": found.independent,
         "source": found.source,
         "same_code": first.fingerprint == second.fingerprint,
         "same_environment": first.environment_id == second.environment_id,
@@ -109,8 +109,15 @@ def _show(screen: Screen, found: Again) -> None:
     screen.say()
     screen.say(f"{found.held.outcome}: {found.held.why}", _STYLES[found.held.outcome])
     if found.held.outcome == "holds":
-        own = "self-reported still: it was measured by this registry, and another would have to run it"
-        screen.entry("trust", own if found.source is None else "reproduced")
+        screen.entry("trust", _trust(found))
+
+
+def _trust(found: Again) -> str:
+    if found.independent:
+        return "reproduced"
+    if found.source is None:
+        return "self-reported still: it was measured by this registry, and another would have to run it"
+    return "it holds; measured in the same environment, so it stays self-reported"
 
 
 def _others(found: Again) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import click
 from rich.text import Text
 
-from .. import api
+from .. import api, unmet
 from ..registry import Registry
 from ..schema import Spec
 from ..settings import differences, written
@@ -60,9 +60,13 @@ def results_command(
     """List the results in a registry."""
     terms = [*where, *([f"suite={json.dumps(suite)}"] if suite else [])]
     held = api.open_registry(registry)
+    unmet.require(held, terms)
     found = held.results(terms, all=every).rows()
     if json_output:
         rendering.json_lines(found[-limit:] if limit else found)
+        return
+    if not found:
+        Screen().say(unmet.reason(held, terms))
         return
     shown = _with_settings(held, found[-(limit or SHOWN) :])
     _list(Screen(), shown, len(found), reference.known_values(held))
@@ -86,9 +90,6 @@ def _with_settings(held: Registry, rows: Sequence[Row]) -> list[Row]:
 
 
 def _list(screen: Screen, shown: Sequence[Row], total: int, known: Mapping[str, reference.Known]) -> None:
-    if not shown:
-        screen.say("no results")
-        return
     several = [key for key in _OFTEN_SAME if len({row[key] for row in shown}) > 1]
     columns = [column for column in _COLUMNS if column[0] in several or column[0] not in _OFTEN_SAME]
     headers = [(header, side) for header, side, _ in columns]

@@ -17,8 +17,8 @@ from ..plan import Plan, PlannedCell
 from ..quantities import duration_text, size_text
 from ..registry import Registry
 from ..reporting import cut
-from ..runner import Summary
-from ..schema import Spec
+from ..runner import Summary, UnwrittenError
+from ..schema import Result, Spec, Status
 from ..tracks.lattice_verdict import FEWEST_CELLS, decide_l1
 from . import INTERRUPTED, interrupts, recipes, reference, rendering, summary
 from .labels import Labels
@@ -51,6 +51,9 @@ def run_command(json_output: bool, **given: Any) -> int:
         screen.say(f"Interrupted. What was finished is kept in {plan.options.registry}.", DOUBTFUL)
         screen.say("The same command goes on from there.")
         return INTERRUPTED
+    except UnwrittenError as error:
+        show_unwritten(screen, plan, error.results)
+        raise
     registry = Registry(plan.options.registry)
     rows = registry.results(f"run_id={done.run_id}").rows()
     if json_output:
@@ -178,6 +181,29 @@ def show_tables(
     if verdict.cells >= FEWEST_CELLS:
         screen.say()
         screen.say(verdict.text)
+
+
+def show_unwritten(screen: Screen, plan: Plan, results: Sequence[Result]) -> None:
+    """What was measured and is in no registry: the tables of what ended well, and what failed."""
+    rows = [
+        {
+            "result_id": one.result_id,
+            "cell_id": one.cell_id,
+            "status": str(one.status),
+            "metrics": {name: vars(measured) for name, measured in one.measurements.items()},
+        }
+        for one in results
+    ]
+    screen.heading("not written", f"{len(results):,} of the finished results are not in the registry")
+    show_tables(screen, plan, rows, {one.result_id: _rate_class(one) for one in results})
+    for one in results:
+        if one.status is not Status.OK:
+            screen.bullet(f"{one.status}: {one.cell}: {first_line(one.error)}", BAD)
+    screen.say()
+
+
+def _rate_class(result: Result) -> str:
+    return str(result.facts.get("rate_class", "fixed"))
 
 
 def show_outcome(screen: Screen, plan: Plan, done: Summary, rows: Sequence[dict[str, Any]]) -> None:

@@ -4,7 +4,7 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -12,6 +12,8 @@ from .. import api
 from ..errors import RegistryError
 from ..records import Record, gather
 from ..registry import Registry
+from ..selection import Selection
+from ..unmet import Slip, slips
 
 _RUN_ID = re.compile(r"\d{1,8}(T[0-9a-f-]{0,15})?")  # its beginning
 _RUNS = "SELECT run_id FROM runs WHERE starts_with(run_id, ?) ORDER BY run_id DESC"
@@ -20,13 +22,14 @@ _RUNS = "SELECT run_id FROM runs WHERE starts_with(run_id, ?) ORDER BY run_id DE
 @final
 @dataclass(frozen=True)
 class Side:
-    """A set of results and what it was named."""
+    """A set of results and what it was named; ``slips`` are the terms that none of them meets."""
 
     name: str
     records: dict[tuple[str, str], Record]
     environments: dict[str, dict[str, Any]]
     rejected: int = 0
     reason: str | None = None
+    slips: Sequence[Slip] = ()
 
 
 def side(named: str, registry: Path | None, where: Sequence[str]) -> Side:
@@ -46,7 +49,7 @@ def side(named: str, registry: Path | None, where: Sequence[str]) -> Side:
         if not merged.added:
             raise RegistryError(f"no result in {path} can be read: {merged.reason or 'it is empty'}")
         found = _of_registry(path.name, taken, where)
-        return Side(found.name, found.records, found.environments, merged.rejected, merged.reason)
+        return replace(found, rejected=merged.rejected, reason=merged.reason)
 
 
 def _is_parquet(path: Path) -> bool:
@@ -67,11 +70,12 @@ def _of_run(named: str, registry: Path | None, where: Sequence[str]) -> Side:
         )
     if len(runs) > 1:
         raise RegistryError(f"run {named!r} is ambiguous: {', '.join(runs[:3])}; give more of it")
-    return _of_registry(f"run {runs[0]}", held, [*where, f"run_id={runs[0]}"])
+    return _of_registry(f"run {runs[0]}", held, where, [f"run_id={runs[0]}"])
 
 
-def _of_registry(name: str, held: Registry, where: Sequence[str]) -> Side:
-    records = gather(held, where)
+def _of_registry(name: str, held: Registry, where: Sequence[str], run: Sequence[str] = ()) -> Side:
+    records, unmet = gather(held, [*where, *run]), slips(held, where, Selection.parse(run))
     ids = [one for one, _ in Counter(record.environment_id for record in records.values()).most_common()]
     known = {one for (one,) in held.sql("SELECT environment_id FROM environments").fetchall()}
-    return Side(name, records, {one: held.environment(one) for one in ids if one in known})
+    environments = {one: held.environment(one) for one in ids if one in known}
+    return Side(name, records, environments, slips=unmet)

@@ -7,16 +7,8 @@ from ..evidence import MISSING, OK, Evidence, Record
 from ..verdicts import OUTCOMES, Tally, Verdict
 from . import printable
 from .run import first_line
+from .verdict_rules import limits, rules
 
-_RULE = """\
-A cell is one model, data set, optimizer, seed and window of the training. It supports a claim if the 95 % interval of
-the figure lies inside the claim's region, contradicts it if the interval lies wholly outside, and is undecided
-otherwise. A claim **holds** if at least 80 % of the cells support it, and so in at least 5/6 of the architectures and
-of the optimizers; it **fails** if at least 80 % contradict it; otherwise it **depends**. p-values decide nothing.
-Intervals of gradients' figures come from a bootstrap over steps; of six to twelve steps it covers about 80 %, of four
-about 65 %, so that cells decide too readily, either way. Shares are of the cells that were measured. The largest
-component is the factor between whose values most of the deciding figure's variance lies (eta squared, each factor by
-itself; over layers where these are known)."""
 _FACTORS = ("window", "gradient", "data set", "lattice", "overload", "m")
 
 
@@ -30,8 +22,9 @@ def page(evidence: Evidence, found: Sequence[Verdict], suite: str) -> str:
             f"`qbench run --suite {suite}` filled. Not to be edited."
         ],
         ["## Verdicts"],
-        [_RULE],
+        rules(evidence),
         [_verdicts(found), _summary(evidence, found)],
+        [said] if (said := limits(evidence)) else [],
         ["## Cells"],
         *([*_cells(evidence, track)] for track in evidence.records),
         ["## Figures"],

@@ -15,7 +15,8 @@ from ..quantities import size_text
 from ..registry import Registry
 from . import exports
 from .charts import all_charts
-from .page import Content, page
+from .own_files import CARD, CSV, INDEX, MADE_BY, PARQUET, refuse_others
+from .page import TITLE, Content, page
 from .payload import kept, payload
 from .points import Board, points_of
 from .standings import BITS, Standing, standings
@@ -23,10 +24,8 @@ from .standings import BITS, Standing, standings
 if TYPE_CHECKING:
     import pandas as pd
 
-INDEX, PARQUET, CSV, CARD = "index.html", "results.parquet", "results.csv", "README.md"
 WIDTHS = {bits: BITS[bits] for bits in ("2", "4", "8")}
 DEFAULT_TABS = ("weights", "sources", "activations", "training", "gradients")
-TITLE = "qbench leaderboard"
 
 _PLACES = """
     SELECT result_id, cell_id, environment_id FROM results
@@ -66,17 +65,20 @@ def build(
 ) -> Built:
     """Write the page and the files beside it into ``out``; other files there stay.
 
-    Each file appears whole or not at all, and is left as it is where nothing changed.
+    Each file appears whole or not at all, and is left as it is where nothing changed. Files of those names that are
+    not of a leaderboard are never written over.
 
     Args:
         catalog: of each installed quantizer its family, reference, distribution and kind.
         verdicts: of each hypothesis that was decided its suite, id, claim, region, verdict, cells and deciding figure.
 
     Raises:
-        RegistryError: the registry cannot be read, or the folder not be made or written.
+        RegistryError: the registry cannot be read, the folder not be made or written, or it holds a file of that name
+            that is not of a leaderboard; nothing was written.
         QBenchError: a library that the page needs is not installed.
     """
     _make(out)
+    refuse_others(out)
     counts = exports.write_csv(registry, out / CSV), exports.write_parquet(registry, out / PARQUET)
     sizes = {name: (out / name).stat().st_size for name in (CSV, PARQUET)}
     text, left_out = _page(registry, catalog, verdicts, sizes)
@@ -125,7 +127,6 @@ def _page(
         charts=charts,
         first=first,
         best=best,
-        devices=sorted(set(few.points["device"])) if len(few.points) else [],
         payload=data,
         verdicts=verdicts,
         cite=_citation(registry),
@@ -218,11 +219,11 @@ def _card_lines(registry: Registry, counts: tuple[int, int]) -> list[str]:
     return [
         "What each way of quantizing a neural network costs, in bits: one page that works without a network.",
         "",
-        f"{counts[1]:,} results{date}.",
+        f"{counts[1]:,} results, reruns among them{date}.",
         "",
         f"- `{INDEX}`: the page.",
         f"- `{PARQUET}`: every result with raw samples and environments; `qbench merge {PARQUET}` takes it over.",
-        f"- `{CSV}`: the newest result of each cell, a line each.",
+        f"- `{CSV}`: the attempt that counts at each cell, a line each.",
         "",
-        "Made by `qbench leaderboard build`.",
+        MADE_BY,
     ]

@@ -2,11 +2,12 @@
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .points import Board
 from .standings import Standing
+from .wording import board_spoken
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,6 +73,17 @@ def saved(gain: float | None) -> str:
     return f"{'−' if share < 0 else ''}{abs(share):,} %"
 
 
+def percent(share: float | None) -> str:
+    """Halves up, as JavaScript rounds; what summing in another order changes is rounded away before.
+
+    >>> percent(0.985), percent(0.985 - 1e-15), percent(0.995), percent(None)
+    ('99 %', '99 %', '100 %', '–')
+    """
+    if share is None or not math.isfinite(share):
+        return "–"
+    return f"{math.floor(math.floor(1e8 * share + 0.5) / 1e6 + 0.5)} %"
+
+
 def figure(value: float | None) -> str:
     """
     >>> figure(123.456), figure(0.01234), figure(1.2e-5)
@@ -127,7 +139,6 @@ def _row(one: Standing, quantizer: str, domain: tuple[float, float]) -> str:
     badge = f'<span class="badge">{name(one.plugin, 40)}</span>' if one.plugin not in ("", OWN) else ""
     small = f"<small>{name(rest)}</small>" if rest else ""
     trust = f"reproduced ×{one.reproduced}" if one.reproduced else "self-reported"
-    share = "–" if one.coverage is None or not math.isfinite(one.coverage) else f"{100 * one.coverage:.0f} %"
     cells = [
         f'<td class="rank c-rank">{one.rank if one.rank is not None else "–"}</td>',
         f'<th scope="row" class="name">{family_mark(one.family)}'
@@ -136,7 +147,7 @@ def _row(one: Standing, quantizer: str, domain: tuple[float, float]) -> str:
         f'<td class="number c-rate">{span(one.bits_low, one.bits_high)}</td>',
         f'<td class="number c-quality">{figure(one.quality)}</td>',
         '<td class="spark c-spark"></td>',
-        f'<td class="number c-coverage">{share}</td>',
+        f'<td class="number c-coverage">{percent(one.coverage)}</td>',
         f'<td class="number c-n">{one.n}</td>',
         f'<td class="c-trust">{trust}</td>',
     ]
@@ -180,10 +191,20 @@ def _finite(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def best_words(board: Board | None, best: Mapping[str, Sequence[Standing]]) -> str:
-    """Who is best at each width, in words."""
-    title = escape(board.title) if board else "anything measured"
-    rows = "".join(f"<div><dt>at {bits} bits</dt>{_best(rows, board)}</div>" for bits, rows in best.items())
+def best_words(
+    boards: Sequence[Board], best: Mapping[str, Sequence[Standing]], points: "pd.DataFrame"
+) -> str:
+    """Who is best at each width on the first board, in words; ``best.js`` says the same of every selection.
+
+    Args:
+        points: of the first board.
+    """
+    board = boards[0] if boards else None
+    title = escape(board_spoken(board, boards)) if board else "anything measured"
+    anchors = set(points.loc[points["anchor"].astype(bool), "method"]) if len(points) else set()
+    rows = "".join(
+        f"<div><dt>at {bits} bits</dt>{_best(rows, board, anchors)}</div>" for bits, rows in best.items()
+    )
     return f"<h2>Best for {title}</h2><dl>{rows}</dl><p>{_what_saved_means(board)}</p>"
 
 
@@ -193,20 +214,41 @@ def _what_saved_means(board: Board | None) -> str:
     return f"No anchor was measured here; shown is {escape(board.quality_label)}."
 
 
-def _best(rows: Sequence[Standing], board: Board | None) -> str:
+def _best(rows: Sequence[Standing], board: Board | None, anchors: Collection[str]) -> str:
     usable = [one for one in rows if one.n] or list(rows)
     first = next((one for one in usable if one.rank == 1), usable[0] if usable else None)
     if first is None or board is None:
         return '<dd class="big">–</dd><dd class="fine">nothing measured here</dd>'
     who = f'<dd class="who">{family_mark(first.family)} {name(first.label, 80)}</dd>'
     if not _finite(first.gain):
-        fine = f'<dd class="fine quiet">{escape(board.quality_label)}</dd>'
-        return f'<dd class="big">{figure(first.quality)}</dd>{who}{fine}'
-    interval = f"{saved(first.low)} to {saved(first.high)}, " if _finite(first.low) else ""
-    fine = f"{interval}n = {first.n}{', provisional' if first.provisional else ''}"
-    return f'<dd class="big">{_fewer(first.gain)}</dd>{who}<dd class="fine quiet">{fine}</dd>'
+        big, fine = figure(first.quality), [escape(board.quality_label)]
+    else:
+        big, fine = _saving(first, usable, anchor=first.method in anchors)
+    return f'<dd class="big">{big}</dd>{who}<dd class="fine quiet">{", ".join(filter(None, fine))}</dd>'
+
+
+def _saving(first: Standing, rows: Sequence[Standing], *, anchor: bool) -> tuple[str, list[str]]:
+    """What the first of these rows saves, and what is to be known of it."""
+    counted = [f"n = {first.n}", "provisional" if first.provisional else ""]
+    if first.gain <= 0 and anchor:
+        others = sum(one.rank is not None for one in rows) - 1
+        if not others:
+            return "only the anchor is ranked", counted
+        return "nothing beats the anchor", [
+            f"of {others:,} other ranked method{'' if others == 1 else 's'}",
+            *counted,
+        ]
+    tied = sum(bool(one.tied) for one in rows) - 1
+    interval = f"{saved(first.low)} to {saved(first.high)}" if _finite(first.low) else ""
+    return _fewer(first.gain), [interval, *counted, f"tied with {tied} more" if tied > 0 else ""]
 
 
 def _fewer(gain: float) -> str:
+    """
+    >>> _fewer(1.0), _fewer(-1.0), _fewer(0.001)
+    ('50 % fewer bits', '100 % more bits', 'as many bits')
+    """
     share = saved(gain)
+    if share == "0 %":
+        return "as many bits"
     return f"{share[1:]} more bits" if share.startswith("−") else f"{share} fewer bits"

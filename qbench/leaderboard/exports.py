@@ -1,4 +1,4 @@
-"""Files beside the page: every result as Parquet, the newest ones as a flat CSV, and the card of the Space."""
+"""Files beside the page: every result as Parquet, those that count as a flat CSV, and the card of the Space."""
 
 import contextlib
 import json
@@ -46,8 +46,8 @@ METRICS = (
 PART = 200_000
 # A spreadsheet takes a text that begins so for a formula.
 _FORMULA = r"^[\s\x00-\x1f]*[=+\-@]|^[\t\r\n]"
-_NEWEST = """
-    CREATE TEMP TABLE newest AS
+_COUNTED = """
+    CREATE TEMP TABLE counted AS
     SELECT * EXCLUDE (place), (place - 1) // {size} AS part
     FROM (
         SELECT *, row_number() OVER (ORDER BY started, result_id, digest) AS place
@@ -58,7 +58,7 @@ _NEWEST = """
 """
 _CSV = """
     WITH mine AS (
-        SELECT result_id, suite, digest FROM newest WHERE part = {part}
+        SELECT result_id, suite, digest FROM counted WHERE part = {part}
     ), spec AS (
         SELECT unnest($quantizers::VARCHAR[]) AS quantizer, unnest($parameters::VARCHAR[]) AS parameters,
                unnest($specs::VARCHAR[]) AS spec
@@ -94,7 +94,9 @@ _TEXTS = {
 
 
 def write_csv(registry: Registry, path: Path) -> int:
-    """The newest attempt at each cell of each suite, successful or not, a line each; returns how many.
+    """The attempt that counts at each cell of each suite, successful or not, a line each; returns how many.
+
+    Which one counts, :mod:`qbench.attempts` says.
 
     Texts that a spreadsheet would take for formulas begin with an apostrophe.
 
@@ -109,8 +111,8 @@ def write_csv(registry: Registry, path: Path) -> int:
 
 
 def _write_csv(connection: DuckDBPyConnection, registry: Registry, new: Path) -> int:
-    connection.execute(_NEWEST.format(size=PART, counting=counting()))
-    ((count,),) = connection.execute("SELECT count(*) FROM newest").fetchall()
+    connection.execute(_COUNTED.format(size=PART, counting=counting()))
+    ((count,),) = connection.execute("SELECT count(*) FROM counted").fetchall()
     parameters = _specs(registry)
     piece = new.with_suffix(".part")
     with new.open("wb") as whole:

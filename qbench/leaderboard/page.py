@@ -60,7 +60,6 @@ class Content:
     charts: Sequence[Chart]
     first: Sequence[Standing]
     best: Mapping[str, Sequence[Standing]]
-    devices: Sequence[str]
     payload: str
     verdicts: Sequence[Mapping[str, str]]
     cite: str
@@ -80,7 +79,7 @@ def page(content: Content) -> str:
         "style": style,
         "facts": escape(_facts(content, board)),
         "opening": "\n".join(map(_figure, opening)),
-        "best": best_words(board, content.best),
+        "best": best_words(content.boards, content.best, content.points),
         "tabs": _tabs(content.boards),
         "board": _board(board, content),
         "head": head(),
@@ -99,17 +98,17 @@ def page(content: Content) -> str:
 
 
 def _facts(content: Content, board: Board | None) -> str:
-    """Of what these are the results: suite and digest, date, devices, number."""
+    """Of the board that is shown: suite and digest, date of the newest result, devices, number of results."""
     if board is None:
         return "no results yet"
-    total = sum(one.results for one in content.boards)
+    several = "result" if board.results == 1 else "results"
     parts = (
         f"{board.suite} {board.digest[:8]}",
         board.newest[:10],
-        ", ".join(content.devices),
-        f"{total:,} results",
+        ", ".join(sorted(set(content.points["device"]))),
+        f"{board.results:,} {several} on this board",
     )
-    return " · ".join(parts)
+    return " · ".join(filter(None, parts))
 
 
 def _figure(chart: Chart) -> str:
@@ -129,7 +128,11 @@ def _tabs(boards: Sequence[Board]) -> str:
         own = [board for board in boards if board.tab == tab]
         first = next((board for board in own if board.anchored), own[0] if own else None)
         current = ' aria-current="true"' if boards and boards[0].tab == tab else ""
-        place = f' href="#board={escape(first.key)}"' if first else ' aria-disabled="true"'
+        place = (
+            f' href="#board={escape(first.key)}"'
+            if first
+            else ' aria-disabled="true" title="no results here yet"'
+        )
         links.append(f"<a{place}{current}>{text}</a>")
     return "".join(links)
 
@@ -138,14 +141,16 @@ def _board(board: Board | None, content: Content) -> str:
     if board is None:
         return ""
     setting = f", {escape(board.setting)}" if board.setting else ""
-    words = f"<b>{escape(board.title)}</b>{setting}; quality is {escape(board.quality_label)}"
-    return f"{words}{_units(content) if board.anchored and content.first else ''}."
+    what = "by bits saved at equal" if board.anchored else "unranked for want of an anchor, by"
+    words = f"<b>{escape(board.title)}</b>{setting}: {what} {escape(board.quality_label)}"
+    return f"{words}{_units(content, board) if content.first else ''}."
 
 
-def _units(content: Content) -> str:
-    """The units that count, of those of the rate class that is shown."""
+def _units(content: Content, board: Board) -> str:
+    """The units that count, of those of the rate class that is shown; all where nothing is ranked."""
     own = content.points[content.points["rate_class"] == content.first[0].rate_class]
-    return units_spoken(content.first[0].units, own["unit"].nunique(), noun_of_units(own))
+    total = own["unit"].nunique()
+    return units_spoken(content.first[0].units if board.anchored else total, total, noun_of_units(own))
 
 
 def _verdicts(rows: Sequence[Mapping[str, str]]) -> str:
@@ -193,7 +198,7 @@ def _rules() -> str:
 
 def _downloads(content: Content) -> str:
     words = {
-        "results.csv": "the newest result of every cell, a line each, for a spreadsheet or a data frame",
+        "results.csv": "the attempt that counts at every cell, a line each, for a spreadsheet or a data frame",
         "results.parquet": "every result with raw samples, environments and runs; "
         "<code>qbench merge results.parquet</code> takes it over into a registry",
     }

@@ -24,6 +24,7 @@ FILE = "results.parquet"
 MAX_FILE = 2**30  # bytes, packed
 MAX_ROW = 8 * 2**20  # characters of a row written out; the largest of real runs have 150,000
 _MEMORY = "2GB"
+_NAMING = {"result_id", "cell_id", "track", "measurements"}
 
 _SIFTED = "SELECT {columns} FROM read_parquet($1)"
 _SORTED = "COPY (SELECT * FROM ({sifted}) WHERE {size} <= {most} ORDER BY {order}) TO '{target}' {form}"
@@ -94,6 +95,15 @@ def same(one: Path, other: Path) -> bool:
     with _explained(str(one)), _reading(one, other) as connection:
         found = connection.execute(_ABSENT.format(what="count(*)"), [str(one), str(other)]).fetchone()
         return found == (0,) and _count(connection, one) == _count(connection, other)
+
+
+def holds_results(path: Path) -> bool:
+    """Whether it is a Parquet file with the columns that name a result, its cell and its measurements."""
+    try:
+        with _reading(path) as connection:
+            return _described(connection, path).keys() >= _NAMING
+    except duckdb.Error:
+        return False
 
 
 def count(path: Path) -> int:

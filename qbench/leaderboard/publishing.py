@@ -161,7 +161,7 @@ class Push:
         registry, own, fetched = Registry(folder / "all.duckdb"), self._own, None
         if dataset is not None:
             fetched = fetch(self._hub, self._wanted.dataset, dataset, folder)
-            merged = registry.merge(fetched.rows) + fetched.dropped
+            merged = registry.merge(fetched.rows, fetched.source) + fetched.dropped
             self._refuse(merged.rejected, merged.reason)
             own = folder / "new.parquet"
             absent(self._own, fetched.rows, own)

@@ -19,11 +19,16 @@ Say = Callable[[str], object]
 @final
 @dataclass(frozen=True)
 class Fetched:
-    """Published rows: the file as it came, the rows sifted from it, and what was left out of them."""
+    """Published rows: the file as it came, the rows sifted from it, and what was left out of them.
+
+    Attributes:
+        source: the data set and the beginning of the commit that they are from, ``OWNER/NAME@COMMIT``.
+    """
 
     raw: Path
     rows: Path
     dropped: Merged
+    source: str
 
 
 def fetch(hub: Hub, dataset: Repository, head: Head, folder: Path) -> Fetched:
@@ -44,7 +49,8 @@ def fetch(hub: Hub, dataset: Repository, head: Head, folder: Path) -> Fetched:
     except RegistryError as error:
         raise HubError(str(error)) from None
     reason = "a row is too large to be a result" if dropped else None
-    return Fetched(raw, rows, Merged(rejected=dropped, reason=reason))
+    source = f"{dataset.name}@{head.commit[:12]}"
+    return Fetched(raw, rows, Merged(rejected=dropped, reason=reason), source)
 
 
 def pull(
@@ -70,4 +76,4 @@ def pull(
             return fetch(hub, dataset, head, Path(folder))
 
         fetched = persistently(attempt, say)
-        return registry.merge(fetched.rows) + fetched.dropped
+        return registry.merge(fetched.rows, fetched.source) + fetched.dropped

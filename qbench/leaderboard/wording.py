@@ -1,5 +1,6 @@
 """Words for people: labels of methods by what tells those of one name apart, gains, units and figures."""
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -7,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..schema import Spec
-from .boards import Kind, headline_of
+from .boards import Board, Kind, headline_of
 from .grouping import Integers, combined, texts_of
 from .methods import Labels, core, settings_spoken
 from .standings import saved_percent
@@ -103,6 +104,18 @@ def interval_spoken(low: float, high: float) -> str:
         return f"{-first} % more to {last} % fewer"
     ends = f"{abs(first)} to {abs(last)}" if first != last else f"{abs(first)}"
     return f"{ends} % {'more' if first < 0 else 'fewer'}"
+
+
+def board_spoken(board: Board, boards: Sequence[Board]) -> str:
+    """What tells a board from the others of its tab, its title alone where there are none; twin of ``boardText``."""
+    own = [one for one in boards if one.tab == board.tab]
+    if len(own) == 1:
+        return board.title
+    alike = [one for one in boards if one.title == board.title]
+    title = re.sub(r" \([^()]*\)$", "", board.title)
+    text = f"{title}, {board.setting}" if len(alike) > 1 and board.setting else title
+    same = [one for one in alike if one.setting == board.setting]
+    return f"{text}, {board.suite} {board.digest[:8]}" if len(same) > 1 else text
 
 
 def units_spoken(counted: int, total: int, noun: str) -> str:

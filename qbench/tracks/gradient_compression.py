@@ -31,9 +31,13 @@ class GradientCompression(Track):
     threads. Without a quantizer float32 is sent: the uncompressed run, in a row of its own.
 
     ``accuracy`` is of the weights that ``training`` keeps; ``accuracy_drop``, in percentage points, ``kl``, ``flips``,
-    ``lost`` and ``gained`` are against the uncompressed run of as many workers and steps. Each of the two is trained at
-    every learning rate of ``lr_factors`` and keeps that of best validation accuracy (of equal ones, of least validation
-    loss). A training that diverges at all of them is given the accuracy of a guess, 1 / classes, and no bits.
+    ``lost`` and ``gained`` are against the uncompressed run of as many workers and steps: n test pictures of which
+    ``lost`` only the uncompressed run gets right and ``gained`` only the coded one, so that the drop is paired, with a
+    standard error over pictures of ``100 sqrt(lost + gained - (lost - gained)^2 / n) / n`` points
+    (:func:`qbench.pairs.drop_error`), to which that over trainings adds. Each of the two is trained at every learning
+    rate of ``lr_factors``, of which there is one unless a budget says otherwise, and keeps that of best validation
+    accuracy (of equal ones, of least validation loss). A training that diverges at all of them is given the accuracy
+    of a guess, 1 / classes, and no bits.
 
     - ``up_bits``: what all workers send, the whole training; ``down_bits``: what they all receive. By all-gather each
       receives the messages of the K - 1 others, so down = (K - 1) up; by all-reduce (floats, PowerSGD) each receives
@@ -41,9 +45,10 @@ class GradientCompression(Track):
     - ``rate`` and ``rate_down``: the same in bits per element, step and worker.
     - ``bits_to_target``: up and down together until the first epoch whose validation accuracy reaches
       ``target_accuracy``; null where none does.
-    - ``relative_variance``: ``|g^ - g|^2 / |g|^2`` over the whole gradient of a worker, the mean of workers and steps;
-      ``bias``: ``<g^, g> / |g|^2 - 1`` likewise. For what is added up on the way both are of the mean. With error
-      feedback g^ also brings what earlier messages lost.
+    - ``relative_variance``: ``|g^ - g|^2 / |g|^2`` over the whole gradient g of a worker, the mean of workers and
+      steps; ``bias``: ``<g^, g> / |g|^2 - 1`` likewise. For what is added up on the way both are of the mean. With
+      error feedback g^ = Q(g + e) also brings what earlier messages lost, e, and is still set against g: the distance
+      to the gradient of the step, then neither a variance nor the error of a message.
     - ``encode_seconds``, ``decode_seconds``: of all workers together; of a collective all of it is encoding.
 
     Reference: Alistarh et al. 2017, "QSGD", algorithm 1; Seide et al. 2014, "1-Bit Stochastic Gradient Descent".

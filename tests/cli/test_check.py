@@ -89,6 +89,10 @@ def test_bad_names_end_with_two(qb: Callable[..., Any], refused: Callable[..., N
     refused(qb("check", name))
 
 
+def test_a_misspelt_name_is_answered(qb: Callable[..., Any], refused: Callable[..., None]) -> None:
+    refused(qb("check", "unifrom"), "did you mean 'uniform'?")
+
+
 def test_a_broken_quantizer_ends_with_two_and_its_error(
     qb: Callable[..., Any],
     refused: Callable[..., None],

@@ -71,7 +71,8 @@ def test_output_is_plain_and_at_most_100_columns_wide(qb: Callable[..., Any], ra
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["bogus"], "No such command 'bogus'"),
+        (["bogus"], "No such command 'bogus'. See"),
+        (["resluts"], "No such command 'resluts'; did you mean 'results'? See"),
         (["--bogus"], "--bogus"),
         (["run", "--suite", "bogus"], "no suite is called 'bogus'; installed:"),
         (["run", "--suite", "{tmp}/none.toml"], "cannot read suite"),
@@ -98,6 +99,7 @@ def test_output_is_plain_and_at_most_100_columns_wide(qb: Callable[..., Any], ra
         (["show"], "RESULT"),
         (["export", "{tmp}/none/x.parquet", "--registry", "{registry}"], "cannot export"),
         (["export", "{tmp}", "--registry", "{registry}"], "cannot export"),
+        (["export", "{tmp}/x.csv", "--registry", "{registry}"], "name a file that ends in .parquet"),
         (
             ["merge", "{tmp}/keys.toml", "--registry", "{tmp}/m.duckdb"],
             "neither a Parquet file nor a registry",

@@ -143,6 +143,18 @@ def test_nothing_in_common(
     refused(qb("compare", ran.registry, other), "10 are on cpu in A and on cuda in B")
 
 
+def test_a_value_that_one_side_lacks_is_named_where_nothing_is_paired(
+    qb: Callable[..., Any], refused: Callable[..., None], ran: Any, altered: Callable[..., Path]
+) -> None:
+    other = altered("DELETE FROM run_cells; DELETE FROM results WHERE quantizer = 'lloyd-max'")
+    ended = qb("compare", ran.registry, other, "--where", "quantizer=lloyd-max")
+    refused(ended, "selection quantizer=lloyd-max: no result of altered.duckdb has it")
+    both = qb("compare", ran.registry, other, "--where", "quantizer=lloyd-max,uniform", "--json")
+    assert both.json[-1]["only_a"] == 2
+    none = qb("compare", ran.registry, other, "--where", "status=timeout")
+    refused(none, "holds no result that meets 'status=timeout'")
+
+
 def test_a_hostile_label_does_not_steer_the_terminal(
     qb: Callable[..., Any], ran: Any, uniform: str, altered: Callable[..., Path]
 ) -> None:

@@ -67,7 +67,7 @@ def test_measure_skips_what_it_cannot_take_and_goes_on_after_a_failure(
     save_file(tensors, tmp_path / "w.safetensors")
     ended = qb("measure", tmp_path / "w.safetensors", "--quantizer", "uniform", "--channel-axis", 0)
     assert ended.code == 1
-    assert re.search(r"error: nan 1: 1 of 1 elements are NaN", ended.out)
+    assert re.search(r"error: nan 1: 1 of the 1 elements of x are NaN", ended.out)
     assert "skipped: none 0 x 2: it is empty" in ended.out
     assert "[bold]x[/bold]\\x1b[2J" in ended.out
     assert "\x1b" not in ended.out + ended.err

@@ -223,6 +223,15 @@ def test_the_command_prints_a_table_that_warns(qb: Callable[..., Any], registry:
     assert max(map(len, printed.split("\n"))) <= 100
 
 
+def test_the_only_point_is_no_edge(qb: Callable[..., Any], tmp_path: Path) -> None:
+    held = Registry(tmp_path / "one.duckdb")
+    found = {name: Measurement(**one) for name, one in metrics(160).items()}
+    write_run(held, [result_of(cell(0.1), measurements=found)], ["d" * 64])
+    printed = qb("recipes", "--registry", held.path).out
+    assert "only point: nothing was chosen from; try several learning rates" in printed
+    assert "edge" not in printed
+
+
 def test_without_results(qb: Callable[..., Any], tmp_path: Path) -> None:
     held = Registry(tmp_path / "empty.duckdb")
     held.finish_run(held.begin_run("recipes", {"python": "3.11"}, []))

@@ -1,5 +1,6 @@
 """``qbench reproduce``: real cells in a worker's process."""
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -29,12 +30,27 @@ def uniform(qb: Callable[..., Any], registry: Path) -> str:
     return str(row["result_id"])
 
 
-def submitted(own: Path, change: str = "") -> Path:
-    """A registry that took everything over from a file; before, ``change`` was made to what it says."""
+def elsewhere(connection: duckdb.DuckDBPyConnection) -> None:
+    """Let what a registry holds have been measured on another processor."""
+    for before, text in connection.execute("SELECT environment_id, content FROM environments").fetchall():
+        content = json.loads(text) | {"cpu": "Abacus 9000"}
+        after = environment_id(content)
+        connection.execute("INSERT INTO environments VALUES (?, ?)", [after, json.dumps(content)])
+        for table in ("results", "runs"):
+            change = f"UPDATE {table} SET environment_id = ? WHERE environment_id = ?"
+            connection.execute(change, [after, before])
+
+
+def submitted(own: Path, change: str = "", *, moved: bool = True) -> Path:
+    """A registry that took everything over from a file; before, ``change`` was made to what it says.
+
+    Unless ``moved`` is false, it was measured on another machine.
+    """
     exported, theirs = own.parent / "submission.parquet", own.parent / "theirs.duckdb"
-    if change:
-        with duckdb.connect(str(own)) as connection:
-            connection.execute(change)
+    with duckdb.connect(str(own)) as connection:
+        connection.execute(change or "SELECT 1")
+        if moved:
+            elsewhere(connection)
     Registry(own).export(exported)
     Registry(theirs).merge(exported)
     return theirs
@@ -70,6 +86,23 @@ def test_a_result_from_elsewhere_is_reproduced(qb: Callable[..., Any], own: Path
     (shown,) = qb("show", result_id, "--registry", theirs, "--json").json
     assert shown["trust"] == "reproduced"
     assert list(Registry(theirs).trust().values()).count("reproduced") == 2
+
+
+def test_ones_own_result_that_came_back_is_not_reproduced(qb: Callable[..., Any], own: Path) -> None:
+    """It came from a file, and was measured in the very environment that it is run again in."""
+    theirs = submitted(own, moved=False)
+    result_id = uniform(qb, theirs)
+    ended = qb("reproduce", result_id, "--registry", theirs)
+    assert ended.code == 0
+    said = r"^trust +it holds; measured in the same environment, so it stays self-reported$"
+    assert re.search(said, ended.out, re.MULTILINE)
+    (found,) = qb("reproduce", result_id, "--registry", theirs, "--json").json
+    assert (found["source"], found["same_environment"], found["independent"]) == (
+        "submission.parquet",
+        True,
+        False,
+    )
+    assert set(Registry(theirs).trust().values()) == {"self-reported"}
 
 
 def test_a_tampered_rate_does_not_hold(qb: Callable[..., Any], own: Path) -> None:

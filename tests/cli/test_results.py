@@ -34,7 +34,8 @@ def test_results_as_json_have_exactly_the_stated_keys(qb: Callable[..., Any], ra
         (["--where", "quantizer=uniform", "--where", "bits=2 dataset=laplacian"], 1),
         (["--where", "status=error"], 2),
         (["--suite", "tiny"], 10),
-        (["--suite", "other"], 0),
+        (["--where", "status=timeout"], 0),
+        (["--where", "status=error quantizer=uniform"], 0),
         (["--limit", "3"], 3),
     ],
 )
@@ -49,7 +50,34 @@ def test_results_for_people(qb: Callable[..., Any], ran: Any) -> None:
     )
     assert re.search(r"refuses +gaussian +- +- +error", out)
     assert "10 results, track rate-distortion, seed 0" in out
-    assert qb("results", "--registry", ran.registry, "--suite", "other").out == "no results\n"
+    none = qb("results", "--registry", ran.registry, "--where", "status=timeout")
+    assert (none.code, none.out[:38]) == (0, "no result meets 'status=timeout'; leav")
+
+
+@pytest.mark.parametrize("command", ["results", "table", "cite", "recipes", "compare"])
+def test_a_slip_in_a_selection_is_named_by_every_command(
+    qb: Callable[..., Any], refused: Callable[..., None], ran: Any, command: str
+) -> None:
+    words = [ran.registry, ran.registry] if command == "compare" else ["--registry", ran.registry]
+    says = "ecsq, lloyd-max, refuses, uniform; did you mean 'uniform'?"
+    refused(qb(command, *words, "--where", "quantizer=unifrom"), says)
+
+
+def test_a_suite_that_never_ran_is_named(
+    qb: Callable[..., Any], refused: Callable[..., None], ran: Any
+) -> None:
+    refused(
+        qb("results", "--registry", ran.registry, "--suite", "tini"), "there are: tiny; did you mean 'tiny'?"
+    )
+
+
+def test_a_quantizer_without_a_paper_is_said_to_have_none(qb: Callable[..., Any], ran: Any) -> None:
+    ended = qb("cite", "--quantizer", "refuses")
+    assert (ended.code, ended.out.count("@")) == (0, 1)
+    assert re.fullmatch(
+        r"qbench: quantizer refuses of \S+ \S+: it names no paper; .*`reference`\n", ended.err
+    )
+    assert qb("cite", "--quantizer", "uniform").err == ""
 
 
 def row(result_id: str, budget: dict[str, Any], model: dict[str, Any], weights: float | None = None) -> Any:
@@ -105,6 +133,11 @@ def test_show_prints_a_failure_without_obeying_it(qb: Callable[..., Any], ran: A
     assert "[bold]x[/bold]\\x1b[2J" in shown
     assert "Traceback" in shown
     assert "\x1b" not in shown
+
+
+def test_an_export_says_that_it_replaced_a_file(qb: Callable[..., Any], ran: Any, tmp_path: Path) -> None:
+    first, second = (qb("export", tmp_path / "x.parquet", "--registry", ran.registry).out for _ in range(2))
+    assert " ".join(second.split()) == " ".join(first.split()) + ", which was replaced"
 
 
 def test_export_and_merge_go_round(qb: Callable[..., Any], ran: Any, tmp_path: Path) -> None:

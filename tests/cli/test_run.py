@@ -1,13 +1,15 @@
 """``qbench run`` and ``qbench plan``: what they print, how they end, what is reused and what is kept."""
 
+import contextlib
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 import qbench
@@ -15,6 +17,7 @@ from qbench import api
 from qbench import plan as planning
 from qbench.cli import rendering
 from qbench.cli.run import first_line, show_outcome
+from qbench.registry_file import WAIT, RegistryFile
 from qbench.runner import Summary
 
 KEYS = {
@@ -138,6 +141,45 @@ def test_an_interrupted_run_keeps_what_was_finished(ran: Any, tmp_path: Path) ->
     held = qbench.open_registry(registry)
     assert held.sql("SELECT status FROM runs").fetchall() == [("interrupted",)]
     assert 1 <= len(held.results()) < 2000
+
+
+def test_what_a_full_disk_did_not_take_is_shown(
+    qb: Callable[..., Any], ran: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four results and a failure were measured: their table, how many they are, and exit code 2."""
+    transaction, begun = RegistryFile.transaction, 0
+
+    @contextlib.contextmanager
+    def full(file: RegistryFile, wait: float = WAIT) -> Iterator[duckdb.DuckDBPyConnection]:
+        nonlocal begun
+        begun += 1
+        with transaction(file, wait) as connection:
+            yield connection
+            if begun > 1:
+                raise duckdb.IOException("Could not write file: No space left on device")
+
+    monkeypatch.setattr(RegistryFile, "transaction", full)
+    monkeypatch.setattr("qbench.runner.FLUSH_SECONDS", 600.0)
+    words = ["--suite", ran.suite, "--registry", tmp_path / "r.duckdb", "--device", "cpu", "--workers", "1"]
+    ended = qb("run", *words, "--quantizer", "refuses", "--select", "dataset=gaussian")
+    assert ended.code == 2
+    line = ended.err.splitlines()[-1]
+    assert line.startswith(
+        f"qbench: 5 finished results could not be written: the disk of {tmp_path}/r.duckdb"
+    )
+    out = ended.out.partition("not written  5 of the finished results are not in the registry")[2]
+    for quantizer in (
+        r"lloyd-max\(bits=3\)",
+        r"uniform\(bits=2\)",
+        r"uniform\(bits=4\)",
+        "ecsq",
+    ):
+        assert re.search(rf"^{quantizer} +\d\.\d\d +\d+\.\d\d ", out, re.MULTILINE), quantizer
+    assert re.search(r"^ +error: rate-distortion refuses.*: ValueError: \[bold\]x", out, re.MULTILINE)
+    monkeypatch.undo()
+    held = qbench.open_registry(tmp_path / "r.duckdb")
+    assert len(held.results()) == 0
+    assert held.sql("SELECT status FROM runs").fetchall() == [("running",)]
 
 
 @pytest.mark.parametrize(

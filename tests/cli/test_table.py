@@ -221,7 +221,7 @@ def test_csv_has_no_formulas(tmp_path: Path, table: Callable[..., str]) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--where", "track=qat"], "no result meets this selection; `qbench results` lists"),
+        (["--where", "track=qat"], "selection track=qat: no result of registry"),
         (["--where", "nothing=1"], "unknown key 'nothing'"),
         (
             ["--metric", "klx"],

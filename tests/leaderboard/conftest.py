@@ -72,7 +72,7 @@ def page(shared_window: "tuple[Any, Watch]") -> Iterator[Any]:
     """The page, opened once for a module; each test finds it as it opens, and must leave the console empty."""
     page, watch = shared_window
     page.set_viewport_size(browsing.WIDE)
-    browsing.go(page, "board=none")
+    browsing.go(page, "q=none")
     browsing.go(page, "")
     page.evaluate("() => { scrollTo({top: 0, behavior: 'instant'}); document.activeElement.blur(); }")
     yield page

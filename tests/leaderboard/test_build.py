@@ -2,6 +2,9 @@
 
 import csv
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -17,6 +20,8 @@ from qbench.cli import leaderboard as command
 from qbench.errors import QBenchError, RegistryError
 from qbench.leaderboard import build as building
 from qbench.leaderboard import exports, serve
+from qbench.leaderboard.own_files import refuse_others
+from qbench.leaderboard.page import TITLE
 from qbench.registry import Merged, Registry
 from qbench.registry_exchange import parts
 from qbench.registry_file import RegistryFile
@@ -66,17 +71,60 @@ def test_the_same_registry_makes_the_same_bytes(
 def test_only_what_is_wrong_is_written_again(
     built: building.Built, registry: Registry, tmp_path: Path
 ) -> None:
-    """Files that are right keep their place on disk, files of others stay."""
+    """Files that are right keep their place on disk, files of others stay. The page was one of another version."""
     board = tmp_path / "board"
     shutil.copytree(built.folder, board)
     (board / "notes.txt").write_text("mine")
-    (board / "index.html").write_text("damaged")
+    (board / "index.html").write_text(f"<!doctype html>\n<title>{TITLE}</title>")
     before = {path.name: path.stat().st_ino for path in board.iterdir()}
     building.build(registry, board, CATALOG)
     after = {path.name: path.stat().st_ino for path in board.iterdir()}
     assert {name for name in after if before.get(name) != after[name]} == {"index.html"}
     assert (board / "index.html").read_bytes() == (built.folder / "index.html").read_bytes()
     assert (board / "notes.txt").read_text() == "mine"
+
+
+OTHERS = {
+    "README.md": "---\nsdk: static\n---\n# my own Space\n",
+    "index.html": "<!doctype html>\n<title>my page</title>\n<p>qbench leaderboard",
+    "results.csv": "name,accuracy\nmine,97.5\n",
+    "results.parquet": "no Parquet file",
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_of_others_are_not_written_over(registry: Registry, tmp_path: Path, name: str) -> None:
+    """Nothing is written beside them either, and the file is named."""
+    (tmp_path / name).write_text(OTHERS[name])
+    with pytest.raises(
+        RegistryError, match=rf"{name} is not of a leaderboard \(.*an empty folder with --out"
+    ):
+        building.build(registry, tmp_path, CATALOG)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: OTHERS[name]}
+
+
+def test_a_table_of_something_else_is_not_written_over(registry: Registry, tmp_path: Path) -> None:
+    """A whole Parquet file, of other columns."""
+    duckdb.sql("SELECT 1 AS result_id, 2 AS accuracy").write_parquet(str(tmp_path / "results.parquet"))
+    before = (tmp_path / "results.parquet").read_bytes()
+    with pytest.raises(RegistryError, match="with the columns of results"):
+        building.build(registry, tmp_path, CATALOG)
+    assert (tmp_path / "results.parquet").read_bytes() == before
+
+
+def test_the_page_of_the_project_is_known_as_one(registry: Registry) -> None:
+    """And so is any page that was built, from the folder that it is in as well."""
+    refuse_others(Path(__file__).parents[2] / "leaderboard")
+
+
+def test_a_folder_with_brackets_and_the_working_folder(
+    built: building.Built, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = tmp_path / "board [1] 'mine'"
+    shutil.copytree(built.folder, board)
+    refuse_others(board)
+    monkeypatch.chdir(board)
+    assert building.build(registry, Path(), CATALOG).sizes == built.sizes
 
 
 def test_the_parquet_file_merges_into_another_registry(built: building.Built, tmp_path: Path) -> None:
@@ -192,6 +240,7 @@ def test_the_card_has_the_settings_of_a_static_space(built: building.Built) -> N
     assert found["license"] == "apache-2.0"
     assert len(found["short_description"]) <= 60
     assert f"{built.results:,} results" in rest
+    assert "`results.csv`: the attempt that counts at each cell, a line each." in rest
 
 
 def test_a_file_in_the_place_of_the_folder(registry: Registry, tmp_path: Path) -> None:
@@ -204,6 +253,7 @@ def test_a_folder_in_the_place_of_a_file(registry: Registry, tmp_path: Path) -> 
     (tmp_path / "board" / "results.csv").mkdir(parents=True)
     with pytest.raises(RegistryError, match="is a folder"):
         building.build(registry, tmp_path / "board", CATALOG)
+    assert [path.name for path in (tmp_path / "board").iterdir()] == ["results.csv"]
 
 
 def answer(folder: Path, asked: Callable[[str], None]) -> None:
@@ -256,6 +306,17 @@ def test_the_command_says_what_it_wrote(
     found = CliRunner().invoke(command.leaderboard_command, arguments)
     assert found.exit_code == 0
     assert [name for name in FILES if name not in found.output] == []
+
+
+def test_serving_ends_quietly_on_ctrl_c(built: building.Built) -> None:
+    words = [sys.executable, "-m", "qbench.cli", "leaderboard", "serve", str(built.folder), "--port", "0"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("http://127.0.0.1:")
+        assert process.stdout.readline() == "Ctrl-C ends\n"
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)
+    assert (process.returncode, *said) == (0, "", "")
 
 
 def test_serve_takes_a_folder_or_a_registry(tmp_path: Path) -> None:

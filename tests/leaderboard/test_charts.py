@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 from typing import Any
 
 import altair as alt
@@ -103,6 +104,7 @@ def linked(spec: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
         "drop": None,
         "gain": None,
         "quality": None,
+        "order": 0,
     }
     return {**spec, "datasets": {"points": [{**empty, **rest, **row} for row in rows]}}
 
@@ -232,12 +234,26 @@ def test_the_signature_has_its_rules_and_says_its_finding() -> None:
     assert chart.title == "At 2 bits lattice codes come closest to the rate-distortion limit"
     assert "lattice (fixed) 1.70 dB and scalar (fixed) 2.75 dB" in chart.alt
     assert "From 1 bit on the least distance is 1.70 dB, by E8 at 2.00 bits" in chart.alt
-    assert "1 point above 6 dB" in chart.caption
+    assert chart.caption.endswith("1 point above 6 dB stands outside the plot.")
     rules = {row["words"]: row["gap"] for row in chart.spec["datasets"]["limits"]}
     assert rules["scalar, high rate: 1.53 dB"] == pytest.approx(1.533, abs=1e-3)
     assert rules["sphere bound, n = 24: 0.44 dB"] == pytest.approx(0.4371, abs=1e-4)
     assert rules["the limit"] == 0
     assert {"scalar", "lattice", "float formats ↑", *rules} <= set(texts(chart.spec))
+
+
+def test_the_signature_says_how_many_points_it_cannot_show() -> None:
+    beyond = [coded(rate, 5.0 + rate, family="float") for rate in (2, 4, 8)]
+    chart = signature(frame(coded(2, 1.0), *beyond))
+    assert chart.caption.endswith("3 points above 6 dB stand outside the plot.")
+
+
+def test_the_signature_says_what_its_lines_leave_out() -> None:
+    """The middle one of three stands 1.1 dB above the line of the others."""
+    chart = signature(frame(coded(2, 1.0), coded(3, 3.1), coded(4, 3.0)))
+    assert chart.spec is not None
+    assert [row["rate"] for row in chart.spec["datasets"]["codes"]] == [2, 4]
+    assert "without those more than 1 dB above the line of their neighbours" in chart.caption
 
 
 def test_labels_keep_a_line_apart_and_inside() -> None:
@@ -317,11 +333,34 @@ def test_cells_hold_the_mean_of_each_model() -> None:
         {"label": "m", "model": "cnn", "gain": -0.2, "bits": 4.0},
     ]
     table = frame(*({"label": r["label"], "model": r["model"], "gain": r["gain"]} for r in rows))
-    chart = heat(table, [board()])
+    chart = heat(table, [board()], {})
     check(chart, rows)
     # 1 - 2^-0.4 = 24.2 %, 1 - 2^0.2 = -14.9 %, and of their mean 1 - 2^-0.1 = 6.7 %
     assert {"24 %", "−15 %", "mlp", "cnn"} <= set(texts(linked(chart.spec, rows)))
     assert "Best on average: m (fixed) 7 %" in chart.alt
+
+
+def test_methods_without_a_rank_come_last() -> None:
+    """The one that saves most stands last in the table, for want of a rank; the words do not name it best."""
+    saved = {"second": 0.1, "no rank": 0.9, "first": 0.3}
+    order = ("first", "second", "no rank")
+    rows = [
+        {"label": name, "method": name, "model": "mlp", "gain": gain, "bits": 2.0, "order": order.index(name)}
+        for name, gain in saved.items()
+    ]
+    table = frame(
+        *({"label": r["label"], "method": r["label"], "model": "mlp", "gain": r["gain"]} for r in rows)
+    )
+    ranked = [
+        replace(standing(name, saved[name]), rank=rank)
+        for name, rank in zip(order, (1, 2, None), strict=True)
+    ]
+    chart = heat(table, [board()], {"b": ranked})
+    assert [text for text in texts(linked(chart.spec, rows)) if text in saved] == list(order)
+    assert "3 methods on 1 model" in chart.alt
+    assert (
+        "Best on average: first (fixed) 19 % and second (fixed) 7 %; worst: second (fixed) 7 %." in chart.alt
+    )
 
 
 def standing(method: str, gain: float) -> Standing:
@@ -459,7 +498,7 @@ def test_a_chart_without_data_says_what_to_run() -> None:
     nothing = frame().iloc[:0]
     for chart in (
         *(signature(nothing), sources(nothing), throughput(nothing)),
-        *(pareto(nothing, []), heat(nothing, []), profile(nothing, [], {})),
+        *(pareto(nothing, []), heat(nothing, [], {}), profile(nothing, [], {})),
     ):
         assert chart.spec is None
         assert "`qbench run" in chart.empty
@@ -485,7 +524,9 @@ def test_numbers_that_are_not_finite_are_null() -> None:
 @pytest.mark.parametrize("mode", ["light", "dark"])
 def test_both_papers_draw_text_in_ink(mode: theme.Mode) -> None:
     ink = theme.config(mode)["style"]["ink"]["color"]
-    spec = linked(heat(frame({"gain": 0.1, "model": "mlp"}), [board()]).spec, [{"gain": 0.1, "bits": 2.0}])
+    spec = linked(
+        heat(frame({"gain": 0.1, "model": "mlp"}), [board()], {}).spec, [{"gain": 0.1, "bits": 2.0}]
+    )
     cells = [mark for mark in drawn(spec, mode=mode) if mark["marktype"] == "text"]
     assert any(
         item.get("fill") == ink and item.get("text") == "7 %" for mark in cells for item in mark["items"]
@@ -523,7 +564,7 @@ def test_names_of_rows_are_whole_in_two_lines(letters: int, lines: int) -> None:
     """Two that differ at their ends only stay apart."""
     labels = [f"entropy-coded (uniform (per channel, {name} range, midrise))" for name in ("mse", "minmax")]
     rows = [{"label": label, "method": label, "gain": 0.1, "bits": 2.0} for label in labels]
-    spec = linked(heat(frame({"gain": 0.1, "model": "mlp"}), [board()]).spec, rows)
+    spec = linked(heat(frame({"gain": 0.1, "model": "mlp"}), [board()], {}).spec, rows)
     spec["params"] = [{"name": "room", "value": math.ceil(8 + letters * 0.55 * (11 if letters < 34 else 12))}]
     found = [item for mark in drawn(spec) if mark["marktype"] == "text" for item in mark["items"]]
     names = [item["text"] for item in found if "entropy" in str(item["text"])]

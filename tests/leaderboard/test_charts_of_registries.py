@@ -22,12 +22,12 @@ from qbench.leaderboard.charts.sensitivity import sensitivity
 from qbench.leaderboard.charts.traffic import traffic
 from qbench.leaderboard.points import points_of
 from qbench.leaderboard.standings import standings
-from qbench.registry import Registry
+from qbench.registry import Registry, RunCell
 from qbench.schema import Result, Spec
 
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(Path(__file__).parent))
-    from registries import CATALOG, realistic, result, scans, write
+    from registries import CATALOG, compressed, gradients, layers, realistic, result, scans, write
 
 IDS = [
     *("signature", "pareto", "heat", "profile", "sources", "beta", "sensitivity"),
@@ -138,6 +138,63 @@ def test_the_most_sensitive_layer_is_named(registry: Registry) -> None:
     assert "layer first is the most sensitive of 3, KL divergence 0.32 nat and 8 bits, 16 times" in chart.alt
 
 
+def test_bits_that_differ_over_seeds_are_said_as_they_are(tmp_path: Path) -> None:
+    """The allocation gives the first layer 3, 4 and 4 bits; no SQNR stands beside one number of bits for all."""
+    (one,) = layers()
+    made = [
+        one.model_copy(
+            update={
+                "cell": one.cell.model_copy(update={"seed": seed}),
+                "facts": {**one.facts, "bits": f"{bits} 2 4"},
+            }
+        )
+        for seed, bits in enumerate((3, 4, 4))
+    ]
+    registry = Registry(tmp_path / "seeds.duckdb")
+    write(registry, made)
+    chart = sensitivity(registry)
+    assert [(row["bits"], row["seeds"]) for row in rows(chart)] == [
+        ("3–4 bits", 3),
+        ("2 bits", 3),
+        ("4 bits", 3),
+    ]
+    assert "0.32 nat and 3–4 bits" in chart.alt
+    assert "mean over seeds" in json.dumps(chart.spec)
+
+
+@pytest.mark.parametrize(
+    "chart",
+    [gradient_density, gradient_memory, gradient_increments, gradient_codes],
+    ids=lambda one: one.__name__,
+)
+def test_gradients_of_outputs_and_trainings_without_the_figure_are_not_drawn(
+    tmp_path: Path, chart: Any
+) -> None:
+    """One more training sees the gradients of outputs, one measures something else; two are left, and counted."""
+    known = gradients()
+    plain = Registry(tmp_path / "plain.duckdb")
+    write(plain, known)
+    cell = known[0].cell.model_copy(update={"budget": {"gradient": "weights"}})
+    outputs = cell.model_copy(update={"budget": {"gradient": "outputs"}, "model": Spec(name="strange")})
+    other = cell.model_copy(update={"model": Spec(name="other")})
+    given = {
+        name: one.model_copy(
+            update={"samples": [9 * x for x in one.samples], "value": one.value and 9 * one.value}
+        )
+        for name, one in known[0].measurements.items()
+    }
+    mixed = Registry(tmp_path / "mixed.duckdb")
+    made = [
+        known[0].model_copy(update={"cell": cell}),
+        known[1],
+        known[0].model_copy(update={"cell": outputs, "measurements": given}),
+        known[0].model_copy(update={"cell": other, "measurements": {"accuracy": given["accuracy"]}}),
+    ]
+    write(mixed, made)
+    assert "Gradients of weights, 2 trainings: mlp on digits" in chart(mixed).caption
+    assert (chart(mixed).title, chart(mixed).alt) == (chart(plain).title, chart(plain).alt)
+
+
 def test_bins_hold_the_mass_of_their_density() -> None:
     gaussian = binned("gaussian", {"scale": 1.0})
     assert gaussian[0] == pytest.approx(0.39877, abs=1e-5)  # (Phi(.05) - Phi(-.05)) / .1
@@ -160,7 +217,7 @@ def test_a_gaussian_histogram_is_drawn_as_one(registry: Registry) -> None:
             row["Gaussian"], rel=0.01
         )  # shape 2, scale sqrt 2
     assert "density at 0 0.40, at 3 sigma 0.0044, median shape of the generalized Gaussian 2.00" in chart.alt
-    assert chart.title == "Gradients by their fits: shape 2.00 to 2.00, where a Gaussian has 2"
+    assert chart.title == "Gradients by their fits: median shape 2.00 to 2.00, where a Gaussian has 2"
 
 
 def test_memory_and_increments_say_what_was_measured(registry: Registry) -> None:
@@ -194,6 +251,25 @@ def test_traffic_counts_both_ways(registry: Registry) -> None:
     (rule,) = [row for row in rows(chart) if "float" in row]
     assert (rule["float"], rule["whole"]) == (97.0, 64e6)
     assert "float32 97.00 %, best uniform" in chart.alt
+
+
+def test_traffic_knows_the_float_run_of_every_digest(tmp_path: Path) -> None:
+    """One digest has two results, the other one: each board shows the run in float32 and how many times less it is."""
+    registry = Registry(tmp_path / "two.duckdb")
+    known = compressed()
+    write(registry, known)
+    code = Spec.parse("uniform(bits=4,granularity=channel,range=mse,scheme=midrise)")
+    one = known[0].model_copy(update={"cell": known[0].cell.model_copy(update={"quantizer": code})})
+    run_id = registry.begin_run("synthetic", {}, [RunCell(one.cell_id, one.cell.track, "4" * 64)])
+    registry.write([one.model_copy(update={"run_id": run_id})])
+    boards, points = points_of(registry, CATALOG)
+    chart = traffic(registry, points, boards)
+    specs = [chart.spec, *chart.boards.values()]
+    assert len(specs) == 2
+    for spec in specs:
+        assert spec is not None
+        assert {row["whole"] for row in spec["datasets"]["rows"]} == {64e6}
+        assert all(row["times"] == 64e6 / row["bits"] for row in spec["datasets"]["rows"] if "family" in row)
 
 
 def test_the_limit_of_throughput_is_what_the_shown_device_copied(registry: Registry, tmp_path: Path) -> None:

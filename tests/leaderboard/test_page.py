@@ -12,7 +12,7 @@ from qbench.registry import Registry
 
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(Path(__file__).parent))
-    from browsing import drawn, go, ready, until, window
+    from browsing import drawn, go, ready, rows, until, window
 
 # Drawn elements, not axes: what stands for data.
 MARKS = ".mark-symbol path, .mark-line path, .mark-rect path, .mark-area path, .mark-rule line"
@@ -95,6 +95,15 @@ def test_words_of_charts_follow_the_selection(page: Any, site: Any) -> None:
     assert "while training (qat)" in words.text_content()
 
 
+def test_rows_of_the_heat_map_are_in_the_order_of_the_table(page: Any) -> None:
+    """method-4 saves bits but lacks units: it has no rank, and stands last."""
+    drawn(page, "heat")
+    names = page.locator("#chart-heat .plot .role-axis-label text").all_text_contents()
+    assert [name for name in names if name in rows(page)] == rows(page)
+    assert rows(page)[-1] == "method-4"
+    assert "worst: method-3" in page.locator("#chart-heat details.alt p").text_content()
+
+
 def test_charts_follow_the_board(page: Any, site: Any) -> None:
     """The profile of all boards stays; the linked one has the marks of the board."""
     plot = drawn(page, "pareto")
@@ -139,8 +148,12 @@ def test_the_files_beside_the_page(page: Any, site: Any) -> None:
 
 def test_the_first_line_says_what_these_results_are(page: Any, site: Any) -> None:
     words = page.locator("#facts").text_content()
-    assert words.startswith("synthetic 00000000 · 2025-06-15 · cpu, cuda · ")
-    assert words.endswith(f"{sum(board.results for board in site.boards):,} results")
+    board = site.boards[0]
+    assert words == f"synthetic 00000000 · 2025-06-15 · cpu, cuda · {board.results:,} results on this board"
+    qat = site.board("qat")
+    go(page, f"board={qat.key}")
+    assert page.locator("#facts").text_content().endswith(f" · cpu · {qat.results:,} results on this board")
+    assert board.results != qat.results
 
 
 @pytest.fixture

@@ -7,9 +7,13 @@ from typing import Any
 
 import pytest
 
+from qbench.registry_file import RegistryFile
+
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(Path(__file__).parent))
-    from browsing import NARROW, drawn, go, rows, until
+    import registries
+    from browsing import NARROW, drawn, go, ready, rows, until, window
+    from synthetic import add
 
 NAMES = """() => {
     const visible = (one) => one.checkVisibility({visibilityProperty: true});
@@ -159,14 +163,93 @@ def test_light_and_dark(opened: Callable[..., Any], scheme: str, paper: str) -> 
         assert page.evaluate(colour) != paper
 
 
-def test_without_scripts_a_board_can_be_read(browser: Any, site: Any) -> None:
-    context = browser.new_context(offline=True, java_script_enabled=False)
-    page = context.new_page()
-    page.goto(site.address)
-    assert page.locator("#table tbody tr").count() == 5
-    assert page.locator("#best .big").count() == 3
-    assert "0.90 dB" in page.content()
-    context.close()
+def partial(path: Path) -> None:
+    """Of networks alone: methods that quantize about 98.5 and 99.5 % of the parameters, halves to be rounded."""
+    add(path, quantizers=4, bits=(2, 3, 4, 8), gains=(0, 0.3, -0.3, -0.6), seeds=1)
+    with RegistryFile(path).transaction() as connection:
+        for method, share in {"method-1": 0.985, "method-2": 0.995, "method-3": 0.984999}.items():
+            connection.execute(
+                "UPDATE measurements SET value = $1 WHERE name = 'coverage' AND result_id IN "
+                "(SELECT result_id FROM results WHERE quantizer = $2)",
+                [share, method],
+            )
+
+
+@pytest.fixture(scope="module")
+def few(make_site: Callable[..., Any]) -> Any:
+    """The page of :func:`partial`."""
+    return make_site("partial", partial, registries.CATALOG)
+
+
+SAID = (
+    *("#facts", "#best h2", "#best dd", "#best > p", "#board", "#rows th.name", "#rows td.c-rank"),
+    *("#rows .saved .figure", "#rows .saved .words", "#rows td.c-rate", "#rows td.c-quality"),
+    *("#rows td.c-coverage", "#rows td.c-n", "#rows td.c-trust", "#tabs a"),
+)
+
+
+def said(page: Any) -> dict[str, list[str]]:
+    return {
+        place: [" ".join(text.split()) for text in page.locator(place).all_text_contents()] for place in SAID
+    }
+
+
+@pytest.mark.parametrize("name", ["site", "few"])
+def test_without_scripts_a_board_reads_as_with_them(
+    browser: Any, request: pytest.FixtureRequest, name: str
+) -> None:
+    """Words and numbers of the head, of the best, and of the table are the same."""
+    site = request.getfixturevalue(name)
+    with window(browser, site.folder.as_uri(), java_script_enabled=False) as (page, _):
+        page.goto(site.address)
+        before = said(page)
+        assert page.locator("#table tbody tr").count() == len(before["#rows th.name"]) > 3
+    with window(browser, site.folder.as_uri()) as (page, _):
+        page.goto(site.address)
+        assert said(ready(page)) == before
+    assert len(before["#best dd"]) == 9
+    assert before["#best dd"][6] == "nothing beats the anchor"
+
+
+def test_shares_of_parameters_are_rounded_alike(browser: Any, few: Any) -> None:
+    """Halves up, of six decimals."""
+    with window(browser, few.folder.as_uri(), java_script_enabled=False) as (page, _):
+        page.goto(few.address)
+        names = [" ".join(text.split()) for text in page.locator("#rows th.name button").all_text_contents()]
+        shares = page.locator("#rows td.c-coverage").all_text_contents()
+    found = dict(zip(names, shares, strict=True))
+    assert found == {"uniform": "100 %", "method-1": "99 %", "method-2": "100 %", "method-3": "98 %"}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_tabs_without_a_board_look_so(browser: Any, few: Any, scheme: str) -> None:
+    """Fainter than the one that is open, yet to be read; they do nothing under the mouse."""
+    colour = "(one) => getComputedStyle(one).color"
+    with window(browser, few.folder.as_uri(), color_scheme=scheme) as (page, _):
+        page.goto(few.address)
+        ready(page)
+        lame = page.locator("#tabs [aria-disabled=true]")
+        assert lame.count() == 4
+        assert lame.first.get_attribute("href") is None
+        assert lame.first.evaluate(colour) != page.locator("#tabs [aria-current]").evaluate(colour)
+        assert page.evaluate(CONTRAST) == {}
+        looks = """(one) => {
+            const {color, cursor, borderBottomColor} = getComputedStyle(one);
+            return {color, cursor, borderBottomColor};
+        }"""
+        before = lame.first.evaluate(looks)
+        lame.first.hover()
+        assert lame.first.evaluate(looks) == before
+        assert before["cursor"] == "default"
+
+
+def test_live_tabs_answer_the_mouse(page: Any) -> None:
+    edge = "(one) => getComputedStyle(one).borderBottomColor"
+    live = page.locator("#tabs a[href]:not([aria-current])").first
+    before = live.evaluate(edge)
+    live.hover()
+    assert live.evaluate(edge) != before
+    page.mouse.move(1, 1)
 
 
 @pytest.mark.parametrize(("chart", "mark"), [("pareto", ".mark-symbol path"), ("heat", ".mark-rect path")])

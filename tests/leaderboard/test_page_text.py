@@ -139,6 +139,20 @@ def test_three_figures_in_words(text: str) -> None:
     assert "method-1" in words
 
 
+def test_the_anchor_is_not_said_to_beat_itself(tmp_path: Path) -> None:
+    """Alone it is said to be alone; beside one that loses, nothing beats it."""
+    for quantizers, big, fine in (
+        (1, "only the anchor is ranked", "n = 4"),
+        (2, "nothing beats the anchor", "of 1"),
+    ):
+        (tmp_path / str(quantizers)).mkdir()
+        path = tmp_path / str(quantizers) / "registry.duckdb"
+        add(path, quantizers=quantizers, bits=(2, 3, 4, 5), gains=(0, -0.5))
+        words = page_of(path, CATALOG).partition('id="best">')[2].partition("</dl>")[0]
+        assert re.findall(r'<dd class="big">(.*?)</dd>', words)[1] == big
+        assert re.findall(r'<dd class="fine quiet">(.*?)</dd>', words)[1].startswith(fine)
+
+
 def test_ten_rules(text: str) -> None:
     assert text.partition('id="rules"')[2].partition("</section>")[0].count("<li>") == 10
 

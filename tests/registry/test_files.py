@@ -1,5 +1,6 @@
 """The file on disk: what stands beside it, what is no registry, what is damaged, older or on a full disk."""
 
+import errno
 import os
 import re
 import shutil
@@ -127,6 +128,23 @@ def test_a_file_without_permission_is_told(filled: Registry) -> None:
     filled.path.chmod(0)
     with pytest.raises(RegistryError, match="no permission"):
         Registry(filled.path).results()
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_a_folder_without_permission_is_told(
+    filled: Registry, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Nobody named the file that could not be locked: the registry and its folder are named."""
+
+    def denied(lock: object, **how: object) -> None:
+        raise OSError(number, os.strerror(number), f"{filled.path}.lock")
+
+    monkeypatch.setattr("qbench.registry_file.FileLock.acquire", denied)
+    with pytest.raises(RegistryError, match="--registry") as raised:
+        filled.write([make_result(make_cell(9))])
+    assert f"no permission for the folder {filled.path.parent} " in str(raised.value)
+    assert ".lock" not in str(raised.value)
+    assert len(filled.results()) == 3
 
 
 def test_an_older_registry_is_read_as_it_is_and_upgraded_by_a_writer(

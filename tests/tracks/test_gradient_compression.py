@@ -46,6 +46,15 @@ class GradientKept(Quantizer):
         return codes["x"]
 
 
+class Halved(GradientKept):
+    """Half of what it is given."""
+
+    name = "halved"
+
+    def encode(self, x, codebook, *, context):
+        return {"x": x / 2}
+
+
 class Blowing(Quantizer):
     """Makes everything far too large."""
 
@@ -164,6 +173,28 @@ def test_variance_and_bias_of_an_unbiased_code(bench: Any) -> None:
     assert abs(bias.value) < 5 * float(samples.std()) / len(samples) ** 0.5
     assert outcome.facts["unbiased"] is True
     assert outcome.facts["rate_class"] == "coded"
+
+
+def test_with_error_feedback_a_message_is_set_against_the_gradient_of_its_step(digits: Examples) -> None:
+    """g stays: e = (1 - 2^-t) g is owed after t steps, g^ = (1 - 2^-t) g, and the error 4^-t; a message's is 1/4."""
+    module = Mlp(width=16, depth=1).build(digits.shape, digits.classes)
+    inputs, labels = digits.train_inputs[:64].float(), digits.train_labels[:64]
+    found = []
+    for feedback in (True, False):
+        workers = Simulated(Scheme(Halved(), 2, feedback, "model", 0))
+        for _ in range(3):
+            workers(module, inputs, labels)
+        found.append(workers.traffic[0])
+    assert found[0].errors == pytest.approx([1 / 4, 1 / 16, 1 / 64], rel=1e-5)
+    assert found[0].projections == pytest.approx([1 / 2, 3 / 4, 7 / 8], rel=1e-5)
+    assert found[1].errors == pytest.approx([1 / 4] * 3, rel=1e-5)
+
+
+def test_the_drop_is_what_was_lost_less_what_was_gained(bench: Any, digits: Examples) -> None:
+    found = values(run(bench, "signsgd"))
+    assert found["lost"] + found["gained"] > 0
+    difference = 100 * (found["lost"] - found["gained"]) / len(digits.test_labels)
+    assert found["accuracy_drop"] == pytest.approx(difference, abs=1e-9)
 
 
 def test_the_learning_rate_is_chosen_on_validation(bench: Any) -> None:

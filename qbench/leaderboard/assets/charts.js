@@ -136,7 +136,8 @@ function fitted({cells}) {
 // The rows of a linked chart: the points of the selection, averaged over units where they are too many to see.
 function marksOf(points, shown, query) {
   const labels = new Set(found(shown, query).map((row) => row.method));
-  const marks = points.filter((point) => isNumber(point.quality)).map((point) => markOf(point, labels));
+  const places = new Map(shown.map((row, order) => [row.method, {order, ranked: row.rank === null ? 0 : 1}]));
+  const marks = points.filter((point) => isNumber(point.quality)).map((point) => ({...markOf(point, labels), ...places.get(point.method)}));
   return marks.length <= MOST_MARKS ? marks : averaged(marks).slice(0, MOST_MARKS);
 }
 

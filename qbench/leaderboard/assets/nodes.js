@@ -42,8 +42,9 @@ function figure(value) {
   return fixed(value, size >= 100 ? 1 : size >= 10 ? 2 : size >= 1 ? 2 : 4);
 }
 
+// Halves up; what summing in another order changes is rounded away before.
 function percent(value) {
-  return isNumber(value) ? `${Math.round(100 * value)} %` : "–";
+  return isNumber(value) ? `${Math.round(Math.round(1e8 * value) / 1e6)} %` : "–";
 }
 
 function range(low, high) {

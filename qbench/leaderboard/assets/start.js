@@ -14,7 +14,7 @@ async function start() {
   await charts.first();
   const page = await readPage(sent);
   if (!page.boards.length) return charts.start();
-  state = checked(state, page);
+  take(state);
 
   function ranked(bits) {
     const key = JSON.stringify([state.board, state.class, bits, state.model, state.data, state.device]);
@@ -28,15 +28,25 @@ async function start() {
   function change(patch, quietly = false) {
     const [before, wasDark] = [state, dark()];
     state = checked({...state, ...patch}, page);
+    byId("missing").replaceChildren();
     const address = fragmentOf(state, page);
     if (address !== (location.hash || "#")) history[quietly ? "replaceState" : "pushState"](null, "", address);
     show(before, wasDark);
   }
 
+  // The state of a link: what of it is not here is said, and its address put right.
+  function take(asked) {
+    state = checked(asked, page);
+    const found = missing(asked, state, page);
+    byId("missing").replaceChildren(...missingWords(found));
+    if (found.length) history.replaceState(null, "", fragmentOf(state, page));
+  }
+
   function follow() {
     if (location.hash && !location.hash.includes("=")) return;
+    if ((location.hash || "#") === fragmentOf(state, page)) return;
     const [before, wasDark] = [state, dark()];
-    state = checked(readState(location.hash), page);
+    take(readState(location.hash));
     show(before, wasDark);
   }
 

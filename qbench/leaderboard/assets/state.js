@@ -48,6 +48,20 @@ function checked(state, page) {
   };
 }
 
+// What a link asks for that is not here, with its name, and what is shown instead.
+function missing(asked, state, page) {
+  const board = page.boards.find((one) => one.key === state.board);
+  const found = [];
+  if (asked.board && asked.board !== state.board) found.push(["board", [asked.board], board.title]);
+  if (asked.bits && asked.bits !== state.bits) found.push(["bits", [asked.bits], "all bits"]);
+  if (asked.class && asked.class !== state.class) found.push(["rate", [asked.class], `${state.class} rate`]);
+  for (const name of LISTS) {
+    const absent = asked[name].filter((one) => !state[name].includes(one));
+    if (absent.length) found.push([TITLES[name], absent, state[name].join(", ") || `all ${TITLES[name]}s`]);
+  }
+  return found;
+}
+
 function fragmentOf(state, page) {
   const first = page.boards[0].key;
   const parts = [];

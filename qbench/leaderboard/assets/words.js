@@ -1,9 +1,16 @@
 // Sentences about the selection.
 
+// Of the board that is shown alone, as _facts in page.py says it.
 function factsOf(board, page) {
-  const total = page.boards.reduce((sum, one) => sum + one.results, 0);
   return [`${shortened(board.suite, 40)} ${board.digest.slice(0, 8)}`, board.newest.slice(0, 10),
-    page.choices[board.key].device.map((name) => shortened(name, 40)).join(", "), plural(total, "result")].filter(Boolean).join(" · ");
+    page.choices[board.key].device.map((name) => shortened(name, 40)).join(", "), `${plural(board.results, "result")} on this board`].filter(Boolean).join(" · ");
+}
+
+// Of a link that asks for more than there is.
+function missingWords(found) {
+  if (!found.length) return [];
+  const parts = found.flatMap(([name, values], place) => [`${place ? ", " : ""}${name} `, node("bdi", {}, shortened(values.join(", "), 60))]);
+  return ["The link asks for what is not here: ", ...parts, `. Shown instead: ${found.map(([, , instead]) => shortened(instead, 80)).join(", ")}.`];
 }
 
 function boardWords(board, page, state, rows) {
@@ -86,10 +93,11 @@ function cellWords(way, marks, where) {
   const place = (mark) => mark.model || mark.dataset || mark.unit;
   const told = way.field === "gain" ? saved : figure;
   const means = [...groupsOf(marks, (mark) => mark.method).values()].map((own) => ({
-    label: shortened(own[0].label, 48),
+    label: shortened(own[0].label, 48), ranked: own[0].ranked,
     value: meanOf([...groupsOf(own, place).values()].map((cell) => ({value: meanOf(cell, way.field)})), "value"),
   })).sort((a, b) => way.better * (b.value - a.value));
-  const [best, worst] = [means.slice(0, 3), means.slice(-1)].map((some) => some.map((one) => `${one.label} ${told(one.value)}`).join(", "));
+  const judged = means.some((one) => one.ranked) ? means.filter((one) => one.ranked) : means;
+  const [best, worst] = [judged.slice(0, 3), judged.slice(-1)].map((some) => some.map((one) => `${one.label} ${told(one.value)}`).join(", "));
   const columns = plural(groupsOf(marks, place).size, marks.some((mark) => mark.model) ? "model" : "data set");
   return `${capital(way.words)} of ${plural(means.length, "method")} on ${columns}, ${where}. Best on average: ${best}; worst: ${worst}.`;
 }

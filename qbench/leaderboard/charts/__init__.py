@@ -48,7 +48,7 @@ def all_charts(
     return [
         signature(on_sources),
         pareto(points, boards),
-        heat(points, boards),
+        heat(points, boards, standings),
         profile(points, boards, standings),
         sources(on_sources),
         beta(registry),

@@ -25,7 +25,7 @@ _HEIGHT = 280
 
 def gradient_codes(registry: Registry) -> Chart:
     """A panel a window, from ``code.<code>.*`` of gradient-statistics."""
-    found = trainings(registry, *(f"{window}.code.%" for window in WINDOWS))
+    found = [one for one in trainings(registry, *(f"{window}.code.%" for window in WINDOWS)) if one.measured]
     rows = [row for window in WINDOWS for row in _window(found, window)]
     if not rows:
         return nothing("gradient-codes", _TITLE, _CAPTION, EMPTY)

@@ -43,7 +43,7 @@ def gradient_density(registry: Registry) -> Chart:
     """A panel a window, from the histograms and fits of gradient-statistics."""
     names = [f"{w}.density.%" for w in WINDOWS]
     names += [f"{w}.fit.{family}.{p}" for w in WINDOWS for family, ps in _PARAMETERS.values() for p in ps]
-    found = trainings(registry, *names)
+    found = [one for one in trainings(registry, *names) if any(len(histograms([one], w)) for w in WINDOWS)]
     panes = {w: histograms(found, w) for w in WINDOWS}
     panes = {window: hist for window, hist in panes.items() if len(hist)}
     if not panes:
@@ -151,7 +151,7 @@ def _title(shapes: dict[str, float | None]) -> str:
     known = [shape for shape in shapes.values() if shape is not None]
     if not known:
         return _TITLE
-    shapes_seen = f"shape {number(min(known))} to {number(max(known))}, where a Gaussian has 2"
+    shapes_seen = f"median shape {number(min(known))} to {number(max(known))}, where a Gaussian has 2"
     sharper = (
         "Gradients peak more sharply than a Laplace density: "
         if max(known) < 1

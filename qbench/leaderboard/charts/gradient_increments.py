@@ -27,7 +27,7 @@ _HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A8
 
 def gradient_increments(registry: Registry) -> Chart:
     """From ``increments.*`` of gradient-statistics: |dg| = ratio |dw|. Coloured by optimizer, at most 300 steps."""
-    found = trainings(registry, *_NAMES)
+    found = [one for one in trainings(registry, *_NAMES) if increments(one)]
     rows = [row for one in found for row in increments(one)]
     if not rows:
         return nothing("gradient-increments", _TITLE, _CAPTION, EMPTY)

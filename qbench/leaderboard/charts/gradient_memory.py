@@ -21,7 +21,8 @@ _HEIGHT = 240
 
 def gradient_memory(registry: Registry) -> Chart:
     """One line a window, from ``autocorrelation_by_lag`` of gradient-statistics."""
-    found = trainings(registry, *(f"{window}.autocorrelation_by_lag" for window in WINDOWS))
+    names = [f"{window}.autocorrelation_by_lag" for window in WINDOWS]
+    found = [one for one in trainings(registry, *names) if any(len(one.samples(name)) > 1 for name in names)]
     curves: dict[str, Floats] = {}
     for window in WINDOWS:
         samples = [one.samples(f"{window}.autocorrelation_by_lag") for one in found]

@@ -11,12 +11,17 @@ from .words import count, plain
 
 WINDOWS = ("early", "middle", "late")
 TRACK = "gradient-statistics"
+WEIGHTS = "weights"
 EMPTY = "Run `qbench run --suite gradients` to watch the gradients of trainings."
 
 
 def trainings(registry: Registry, *names: str) -> list[Taken]:
-    """Of the digest of gradient-statistics that has most results, with measurements of these names."""
-    return taken(registry, TRACK, names)
+    """Those whose gradients of weights were watched, with measurements of these names.
+
+    Of the digest of gradient-statistics that has most results. Gradients of the outputs of layers are left out:
+    they are another quantity, and nothing follows them from step to step.
+    """
+    return [one for one in taken(registry, TRACK, names) if one.budget.get("gradient", WEIGHTS) == WEIGHTS]
 
 
 def told(found: Sequence[Taken]) -> str:
@@ -25,7 +30,7 @@ def told(found: Sequence[Taken]) -> str:
     sets = sorted({plain(one.words["dataset"], 24) for one in found})
     optimizers = sorted({plain(one.words["optimizer"], 24) for one in found})
     parts = [", ".join(models), "on " + ", ".join(sets), "by " + ", ".join(optimizers)]
-    return f"{count(len(found), 'training')}: {' '.join(parts)}"
+    return f"Gradients of weights, {count(len(found), 'training')}: {' '.join(parts)}"
 
 
 def middle(values: Floats) -> tuple[Floats, Floats, Floats]:

@@ -27,6 +27,10 @@ _MEASURED = """
     SELECT result_id, name, value, samples FROM measurements
     WHERE result_id IN (SELECT unnest($ids::VARCHAR[])) AND ({names})
 """
+_VALUES = """
+    SELECT result_id, value FROM measurements JOIN results USING (result_id)
+    WHERE track = $track AND name = $name AND value > 0
+"""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,12 @@ def taken(registry: Registry, track: str, names: Iterable[str]) -> list[Taken]:
     for row in found:
         measured.setdefault(row["result_id"], {})[row["name"]] = (row["value"], list(row["samples"]))
     return [Taken(row, measured.get(row["result_id"], {})) for row in rows]
+
+
+def values_of(registry: Registry, track: str, name: str) -> dict[str, float]:
+    """By result of a track, of every digest: what was measured under this name, where it is above 0."""
+    found = _rows(registry, _VALUES, {"track": track, "name": name})
+    return {str(row["result_id"]): float(row["value"]) for row in found}
 
 
 def _rows(registry: Registry, query: str, values: dict[str, Any]) -> list[Row]:

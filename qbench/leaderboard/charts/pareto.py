@@ -34,7 +34,7 @@ _CAPTION = (
     "lines join those that nothing beats at as few bits, solid at fixed rate, dashed entropy-coded. Look for "
     "marks near the line left of the bend. Hollow marks lack a model or data set that others have."
 )
-_EMPTY = "Run `qbench run --suite standard --track ptq` to quantize trained networks."
+_EMPTY = "Run `qbench run --suite standard --select track=ptq` to quantize trained networks."
 _HEIGHT = 420
 _FLOAT_BITS = 31.5
 _LONG = 18

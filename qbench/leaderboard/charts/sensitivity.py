@@ -9,16 +9,16 @@ from ...registry import Registry
 from .chart import Chart, nothing
 from .newest import Taken, taken
 from .theme import FAMILIES, faceted, panels, powers, tips
-from .words import Row, number, plain, rounded, shown_by
+from .words import Row, count, number, plain, rounded, shown_by
 
 _TITLE = "Layers differ in what their quantization costs"
 _CAPTION = (
     "How far the network's predictions move when one layer alone is quantized: KL divergence on training "
     "examples, median over seeds, bars from the least to the greatest; layers from input to output, named as "
-    "their modules are. Beside each the bits that the allocation gave it; look whether the bits went where the "
-    "damage is."
+    "their modules are. Beside each the bits that the allocation gave it, from the fewest to the most over seeds; "
+    "look whether the bits went where the damage is."
 )
-_EMPTY = "Run `qbench run --suite standard --track mixed-precision` to measure single layers."
+_EMPTY = "Run `qbench run --suite standard --select track=mixed-precision` to measure single layers."
 _LAYERS = 24
 _LEAST = 1e-9
 _ROW = 26
@@ -57,13 +57,21 @@ def _layers(name: str, many: Sequence[Taken]) -> list[Row]:
             {
                 "network": name, "place": place, "layer": layer, "seeds": len(alike), "method": method,
                 "kl": values[len(values) // 2], "low": values[0], "high": values[-1],
-                "bits": f"{bits[len(bits) // 2]} bits", "sqnr": sum(sqnr) / len(sqnr) if sqnr else None,
+                "bits": _bits_words(bits[0], bits[-1]), "sqnr": sum(sqnr) / len(sqnr) if sqnr else None,
                 "show": shown_by(alike[0].words["result_id"]),
             }
         )  # fmt: skip
     kept = sorted(rows, key=lambda row: -float(str(row["kl"])))[:_LAYERS]
     ordered = sorted(kept, key=lambda row: int(str(row["place"])))
     return rounded([{**row, "row": at} for at, row in enumerate(ordered)])
+
+
+def _bits_words(low: int, high: int) -> str:
+    """
+    >>> _bits_words(3, 4), _bits_words(1, 1)
+    ('3–4 bits', '1 bit')
+    """
+    return count(low, "bit") if low == high else f"{low}–{high} bits"
 
 
 def _same_layers(own: Sequence[Taken]) -> list[Taken]:
@@ -106,7 +114,7 @@ def _panel(values: list[Row]) -> alt.FacetChart:
         ("low", "least over seeds", ".3~g"),
         ("high", "greatest over seeds", ".3~g"),
         ("bits", "allocated"),
-        ("sqnr", "SQNR in dB at these bits", ".1f"),
+        ("sqnr", "SQNR in dB at these bits, mean over seeds", ".1f"),
         ("seeds", "seeds"),
         ("method", "allocation"),
         ("show", "reproduce"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import altair as alt
 
 from .chart import Chart, nothing
-from .envelope import envelopes
+from .envelope import OFF_LINE, envelopes
 from .limits import SCALAR_GAP_DB, sphere_gap_db
 from .theme import (
     FAMILIES,
@@ -38,9 +38,12 @@ _NEAR = 0.3
 _CAPTION = (
     "Mean squared error on a Gaussian source in dB above the least that any code of as many bits can reach: "
     "down is better, 0 is the limit. Each line joins the best of a family, solid at fixed rate, dashed "
-    "entropy-coded; look for lines below 1.53 dB, where no scalar code of high rate can be."
+    f"entropy-coded, without those more than {OFF_LINE:.0f} dB above the line of their neighbours; look for lines "
+    "below 1.53 dB, where no scalar code of high rate can be."
 )
-_EMPTY = "Run `qbench run --suite standard --track rate-distortion` to measure codes on a Gaussian source."
+_EMPTY = (
+    "Run `qbench run --suite standard --select track=rate-distortion` to measure codes on a Gaussian source."
+)
 
 
 def signature(points: "pd.DataFrame") -> Chart:
@@ -52,7 +55,8 @@ def signature(points: "pd.DataFrame") -> Chart:
     drawn = [row for row in rows if row["gap"] <= top]
     families = present(row["family"] for row in drawn)
     beyond = len(rows) - len(drawn)
-    note = f" {count(beyond, 'point')} above {top:.0f} dB stand outside the plot." if beyond else ""
+    stands = "stands" if beyond == 1 else "stand"
+    note = f" {count(beyond, 'point')} above {top:.0f} dB {stands} outside the plot." if beyond else ""
     right = max(row["rate"] for row in drawn)
     chart = layered(*_limits(top, right), *_lines(families, top, right), *_ends(families, top, right))
     tables = {"limits": _rules(right), "codes": rows, "ends": _labels(rows, top)}

@@ -28,7 +28,7 @@ _CAPTION = (
     " fixed rate (dotted). Look for marks between the solid and the dotted line: they gain from vectors or from"
     " entropy coding."
 )
-_EMPTY = "Run `qbench run --suite standard --track rate-distortion` to measure codes on iid sources."
+_EMPTY = "Run `qbench run --suite standard --select track=rate-distortion` to measure codes on iid sources."
 _BITS = 5.0
 _HEIGHT = 270
 _DASHES = {"limit": [1, 0], "ECSQ": [6, 4], "Lloyd-Max": [1, 4]}

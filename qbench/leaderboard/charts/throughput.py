@@ -38,7 +38,7 @@ _UNKNOWN = (
     " That bandwidth was not recorded with these results: the grey line is what the code that moves most bytes "
     "here proves the machine to have at least. Look how far below it the other codes stay."
 )
-_EMPTY = "Run `qbench run --suite standard --track rate-distortion` to time codes."
+_EMPTY = "Run `qbench run --suite standard --select track=rate-distortion` to time codes."
 _CACHED = "a tensor that stays in a cache can be read faster"
 _HEIGHT = 380
 # Pixels above and below the marks, for the words there.

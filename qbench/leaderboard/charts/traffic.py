@@ -9,7 +9,7 @@ import altair as alt
 from ...registry import Registry
 from ..boards import Board
 from .chart import Chart, Spec, nothing
-from .newest import taken
+from .newest import values_of
 from .theme import (
     FAMILIES,
     WIDE_PANEL_COLUMNS,
@@ -34,7 +34,9 @@ _CAPTION = (
     " means over seeds; the grey rule is the same training in float32. Look for marks on the rule and far to "
     "the left: as accurate as uncompressed at a fraction of the bits."
 )
-_EMPTY = "Run `qbench run --suite standard --track gradient-compression` to train with coded gradients."
+_EMPTY = (
+    "Run `qbench run --suite standard --select track=gradient-compression` to train with coded gradients."
+)
 _PANELS = 4
 _HEIGHT = 320
 _NAMED = 3
@@ -43,7 +45,7 @@ _FLOAT_BITS = 31.5
 
 def traffic(registry: Registry, points: "pd.DataFrame", boards: Sequence[Board]) -> Chart:
     """One panel a unit, the units that have most codes; the float run's bits are measured beside each code."""
-    floats = _float_bits(registry)
+    floats = values_of(registry, TRACK, "baseline_bits")
     specs: dict[str, Spec] = {}
     words: dict[str, str] = {}
     for board in boards:
@@ -65,12 +67,6 @@ def traffic(registry: Registry, points: "pd.DataFrame", boards: Sequence[Board])
 
 def _titled(board: Board) -> str:
     return plain(f"{board.title}, {board.setting}" if board.setting else board.title, 160)
-
-
-def _float_bits(registry: Registry) -> dict[str, float]:
-    """What the uncompressed run beside each result sends and receives, by result."""
-    found = taken(registry, TRACK, ("baseline_bits",))
-    return {str(one.words["result_id"]): bits for one in found if (bits := one.value("baseline_bits"))}
 
 
 def _rows(own: "pd.DataFrame", floats: dict[str, float]) -> list[Row]:

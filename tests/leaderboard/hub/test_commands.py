@@ -53,7 +53,10 @@ def test_the_commands(
 
     monkeypatch.setattr(commands, "build_page", build_page)
     assert told(commands.push_command, "--repo", SPACE, "--registry", mine) == 0
-    out = capsys.readouterr().out.splitlines()
+    said = capsys.readouterr()
+    going = f"2 results are going to data set {DATASET}, their page to Space {SPACE}; "
+    assert said.err == f"{going}what is published there is kept\n"
+    out = said.out.splitlines()
     assert [line.partition(",")[0] for line in out] == [
         f"data set {DATASET}: created",
         f"Space {SPACE}: created",
@@ -64,6 +67,9 @@ def test_the_commands(
     assert json.loads(capsys.readouterr().out) == {"added": 2, "present": 0, "rejected": 0, "reason": None}
     assert told(commands.pull_command, "--repo", SPACE, "--registry", other) == 0
     assert capsys.readouterr().out == f"0 new, 2 known, 0 rejected; now in {other}\n"
+    commit = server.dataset(DATASET).main[-1].name[:12]
+    sources = Registry(other).sql("SELECT DISTINCT source FROM imports").fetchall()
+    assert sources == [(f"{DATASET}@{commit}",)]
     assert told(commands.push_command, "--repo", SPACE, "--registry", mine, "--dataset", "bob/rows") == 0
     assert "data set bob/rows: created" in capsys.readouterr().out
     assert (
@@ -73,7 +79,7 @@ def test_the_commands(
     server.fail("GET /api/datasets", 500, times=99)
     assert told(commands.pull_command, "--repo", SPACE, "--registry", other) == 1
     assert told(commands.push_command, "--repo", SPACE, "--registry", mine) == 1
-    lines = capsys.readouterr().err.splitlines()
+    lines = [line for line in capsys.readouterr().err.splitlines() if " are going to " not in line]
     assert len(lines) == 2 * TRIES
     assert all(line.startswith("qbench: the Hub failed (500) when asked to read data set") for line in lines)
 
@@ -158,16 +164,17 @@ def test_a_process_leaves_nothing_behind_and_keeps_the_token(
     ended += [processed(home, server.address, "push", *options, HF_HUB_OFFLINE="1")]
     assert [one.returncode for one in ended] == [0, 0, 0, 2, 2], ended
     assert ended[0].stdout.count(": created, ") == 2
-    assert ended[0].stderr.count("\n") == 1
+    assert ended[0].stderr.count("\n") == 2
     assert "the Hub is busy (429)" in ended[0].stderr
     assert ended[1].stdout.count(": unchanged, ") == 2
     assert ended[2].stdout.startswith("2 new, 0 known, 0 rejected; now in ")
-    assert re.fullmatch(
-        r"qbench: the Hub refuses to read Space alice/board \(400\): no; [^\n]*\n", ended[3].stderr
-    )
-    assert (
-        ended[4].stderr == "qbench: cannot read Space alice/board: offline mode is on; unset HF_HUB_OFFLINE\n"
-    )
+    going, refused = ended[3].stderr.splitlines()
+    assert going.startswith("2 results are going to ")
+    assert re.fullmatch(r"qbench: the Hub refuses to read Space alice/board \(400\): no; .*", refused)
+    assert ended[4].stderr.splitlines() == [
+        going,
+        "qbench: cannot read Space alice/board: offline mode is on; unset HF_HUB_OFFLINE",
+    ]
     assert not any(word in one.stdout + one.stderr for one in ended for word in (WRITER, READER, "signature"))
     assert list(home.rglob("*")) == []
     assert list((tmp_path / "scratch").rglob("*")) == []
