@@ -308,14 +308,25 @@ def test_the_command_says_what_it_wrote(
     assert [name for name in FILES if name not in found.output] == []
 
 
+# In the background of a shell interruptions are ignored, and so they are by what is started there.
+AT_A_TERMINAL = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("qbench.cli", run_name="__main__")
+"""
+
+
 def test_serving_ends_quietly_on_ctrl_c(built: building.Built) -> None:
-    words = [sys.executable, "-m", "qbench.cli", "leaderboard", "serve", str(built.folder), "--port", "0"]
+    words = [sys.executable, "-c", AT_A_TERMINAL, "leaderboard", "serve", str(built.folder), "--port", "0"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith("http://127.0.0.1:")
-        assert process.stdout.readline() == "Ctrl-C ends\n"
-        process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=60)
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("http://127.0.0.1:")
+            assert process.stdout.readline() == "Ctrl-C ends\n"
+            process.send_signal(signal.SIGINT)
+            said = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert (process.returncode, *said) == (0, "", "")
 
 
