@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from qbench.errors import InputError
-from qbench.gradient_sampling import Site, shares, windows
+from qbench.gradient_sampling import Site, runs, shares, windows
 
 
 @pytest.mark.parametrize("steps", [15, 16, 47, 96, 120, 1265, 6330, 100_000])
@@ -54,6 +54,22 @@ def test_small_layers_are_kept_whole_and_others_share_what_is_left() -> None:
     assert shares([5, 10], 100) == [5, 10]
     sizes = [3, 2**21, 17, 40_000, 900]
     assert sum(shares(sizes, 2**16)) <= 2**16
+
+
+@pytest.mark.parametrize(("n", "count"), [(1000, 300), (4608, 512), (129, 128), (40, 17)])
+def test_runs_are_of_neighbours_and_over_all(n: int, count: int) -> None:
+    """At most one gap for each 16; over many draws the first and the last fiftieth of the indices are met."""
+    drawn = [runs(n, count, torch.Generator().manual_seed(seed)) for seed in range(200)]
+    for chosen in drawn:
+        assert len(chosen) == count
+        assert chosen[0] >= 0
+        assert chosen[-1] < n
+        steps = chosen.diff()
+        assert (steps >= 1).all()
+        assert int((steps > 1).sum()) <= -(-count // 16) - 1
+    assert min(int(chosen[0]) for chosen in drawn) <= n / 50
+    assert max(int(chosen[-1]) for chosen in drawn) >= n - 1 - n / 50
+    assert runs(7, 300, torch.Generator()).tolist() == list(range(7))
 
 
 def test_coordinates_are_stratified() -> None:

@@ -184,7 +184,8 @@ def test_independent_coordinates_are_like_their_control(rows: str) -> None:
 
 @pytest.mark.parametrize("family", ["generalized", "laplace", "student", "lognormal"])
 def test_long_tails_are_no_dependence(family: str) -> None:
-    """The control has the same tails in the same places. Within 4 standard errors of eight independent matrices."""
+    """The control has the same tails in the same places. Within 4 standard errors of eight independent matrices; a gain
+    is the larger of two, of rows and of columns: of two alike normal ones .564 sigma on average, deviation .826."""
     rng = np.random.default_rng(7)
     draw = {
         "generalized": lambda shape: rng.choice([-1.0, 1.0], shape) * rng.gamma(2, size=shape) ** 2,
@@ -193,9 +194,14 @@ def test_long_tails_are_no_dependence(family: str) -> None:
         "lognormal": lambda shape: rng.choice([-1.0, 1.0], shape) * np.exp(1.5 * rng.standard_normal(shape)),
     }[family]
     found = [figures_of(draw((256, 256))) for _ in range(8)]
-    for name, known in (("decorrelation_gain_db", 0.0), ("top4_energy_ratio", 1.0), ("effective_rank", 1.0)):
+    for name, known, larger in (
+        ("decorrelation_gain_db", 0.0, 0.564 / 0.826),
+        ("top4_energy_ratio", 1.0, 0.0),
+        ("effective_rank", 1.0, 0.0),
+    ):
         values = np.array([one[name] for one in found])
-        assert abs(values.mean() - known) < 4 * values.std(ddof=1) / math.sqrt(8) + 0.005
+        deviation = values.std(ddof=1)
+        assert abs(values.mean() - known - larger * deviation) < 4 * deviation / math.sqrt(8)
 
 
 def coupled(rows: int, groups: int, size: int, r: float) -> np.ndarray:
