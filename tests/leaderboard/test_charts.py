@@ -1,203 +1,27 @@
-"""Charts from tables: limits, envelopes, fronts, words, and specifications that Vega-Lite 6.1 accepts."""
+"""Charts from tables: envelopes, fronts, cells, words, and specifications that Vega-Lite 6.1 accepts."""
 
 import json
 import math
-import re
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
 import altair as alt
 import numpy as np
-import pandas as pd
 import pytest
-import vl_convert
 
-from qbench.datasets import laplacian, scale_mixture, uniform
-from qbench.leaderboard.boards import Board
-from qbench.leaderboard.charts import limits, theme, words
-from qbench.leaderboard.charts.chart import Chart
+from qbench.leaderboard.charts import theme, words
 from qbench.leaderboard.charts.envelope import envelopes
 from qbench.leaderboard.charts.heat import heat
 from qbench.leaderboard.charts.pareto import pareto
 from qbench.leaderboard.charts.profile import profile
 from qbench.leaderboard.charts.signature import signature, spread
-from qbench.leaderboard.charts.sources import limits as lines_of
 from qbench.leaderboard.charts.sources import sources
-from qbench.leaderboard.charts.throughput import moved, throughput
+from qbench.leaderboard.charts.throughput import throughput
 from qbench.leaderboard.standings import Standing
-from qbench.quantizers.lloyd_max import DENSITIES, exact_half
 
-HOSTILE = '</script><img src=x onerror="alert(1)">\u2028\u202e' + "x" * 10_000
-
-
-def point(**given: Any) -> dict[str, Any]:
-    found = {
-        **dict.fromkeys(("method", "core", "label", "quantizer", "spec"), "uniform"),
-        "board": "b",
-        "family": "scalar",
-        "rate_class": "fixed",
-        "model": "",
-        "dataset": "gaussian",
-        "optimizer": "",
-        "unit": "gaussian",
-        "device": "cpu",
-        "seeds": 1,
-        "result_id": "0123456789abcdef",
-        **dict.fromkeys(
-            ("gain", "accuracy", "baseline_accuracy", "accuracy_drop", "kl", "up_bits"), math.nan
-        ),
-        **dict.fromkeys(("quality", "sqnr_db", "gap_db", "rate", "encode_throughput", "down_bits"), math.nan),
-        "copy_bandwidth": math.nan,
-    }
-    return found | given
-
-
-def frame(*rows: dict[str, Any]) -> pd.DataFrame:
-    table = pd.DataFrame([point(**row) for row in rows], columns=list(point()))
-    texts = [name for name in table.columns if isinstance(point()[name], str)]
-    return table.astype(dict.fromkeys(texts, "category"))
-
-
-def coded(rate: float, gap: float, **given: Any) -> dict[str, Any]:
-    return {"rate": rate, "gap_db": gap, "sqnr_db": 20 * math.log10(2) * rate - gap, **given}
-
-
-def board(key: str = "b", **given: Any) -> Board:
-    found: dict[str, Any] = {
-        "key": key,
-        "tab": "weights",
-        "track": "ptq",
-        "target": "weight",
-        "suite": "standard",
-        "digest": "d" * 64,
-        "title": "weights after training (ptq)",
-        "setting": "",
-        "quality": "kl",
-        "quality_label": "KL (nat)",
-        "better": -1,
-        "anchored": True,
-        "default": True,
-        "results": 10,
-        "failed": 0,
-        "newest": "2026-01-01",
-    }
-    return Board(
-        **{name: value for name, value in (found | given).items() if name in Board.__dataclass_fields__}
-    )
-
-
-def linked(spec: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The specification with rows as the page gives them."""
-    empty = {
-        "method": "m",
-        "label": "m",
-        "family": "scalar",
-        "rate_class": "fixed",
-        "unit": "u",
-        "model": "mlp",
-    }
-    rest = {
-        "dataset": "digits",
-        "seeds": 1,
-        "selected": 0,
-        "spec": "s",
-        "drop": None,
-        "gain": None,
-        "quality": None,
-        "order": 0,
-    }
-    return {**spec, "datasets": {"points": [{**empty, **rest, **row} for row in rows]}}
-
-
-def drawn(spec: dict[str, Any], width: int = 800, mode: theme.Mode = "light") -> list[dict[str, Any]]:
-    """Every group of marks of the picture."""
-    own = {**spec, "config": theme.config(mode)}
-    if own.get("width") == "container":
-        own["width"] = width
-    scene = vl_convert.vegalite_to_scenegraph(own, vl_version="6.1")["scenegraph"]
-    found, waiting = [], [scene]
-    while waiting:
-        one = waiting.pop()
-        if "marktype" in one:
-            found.append(one)
-        waiting += one.get("items", [])
-    return found
-
-
-def texts(spec: dict[str, Any], **look: Any) -> list[str]:
-    marks = (mark for mark in drawn(spec, **look) if mark["marktype"] == "text")
-    return [str(item.get("text", "")) for mark in marks for item in mark.get("items", [])]
-
-
-def check(chart: Chart, rows: list[dict[str, Any]] | None = None) -> None:
-    """Valid for the schema, compiles, is small and says something."""
-    assert re.fullmatch(r"[a-z0-9-]+", chart.id)
-    assert chart.title
-    assert chart.caption.endswith(".")
-    assert chart.alt.endswith(".")
-    assert chart.spec is not None
-    for spec in (chart.spec, *chart.boards.values()):
-        own = linked(spec, rows or []) if chart.linked else spec
-        alt.Chart.from_dict(own, validate=True)
-        vl_convert.vegalite_to_vega(own, vl_version="6.1")
-        assert sum(map(len, spec.get("datasets", {}).values())) <= 320
-        json.dumps(spec, allow_nan=False)
-
-
-def test_the_limits_are_the_closed_forms() -> None:
-    assert pytest.approx(1.5329, abs=5e-5) == limits.SCALAR_GAP_DB
-    assert limits.sphere_gap_db(1) == pytest.approx(limits.SCALAR_GAP_DB, abs=1e-12)  # an interval is a ball
-    assert limits.sphere_second_moment(2) == pytest.approx(1 / (4 * math.pi))  # a disc
-    assert limits.sphere_second_moment(24) == pytest.approx(0.0647498, abs=5e-8)
-    assert limits.sphere_gap_db(24) == pytest.approx(10 * math.log10(0.0647498 / 0.0585498), abs=1e-4)
-    assert 0 < limits.sphere_gap_db(100_000) < 1e-3
-
-
-@pytest.mark.parametrize("rate", [0.0, 1.0, 2.5])
-def test_the_limit_of_each_source_is_that_of_its_data_set(rate: float) -> None:
-    assert limits.limit_sqnr_db("gaussian", rate) == pytest.approx(20 * math.log10(2) * rate)
-    for name, source in {
-        "laplacian": laplacian.Laplacian(),
-        "uniform": uniform.Uniform(),
-        "scale-mixture": scale_mixture.ScaleMixture(),
-    }.items():
-        known = -10 * math.log10(source.distortion_limit(rate))
-        assert limits.limit_sqnr_db(name, rate) == pytest.approx(known, abs=1e-8)
-
-
-@pytest.mark.parametrize("source", ["gaussian", "laplacian"])
-def test_the_table_of_lloyd_and_max_is_what_newton_finds(source: str) -> None:
-    density = DENSITIES[source]
-    for bits, known in enumerate(limits.LLOYD_MAX[source], 1):
-        levels = exact_half(density, 2**bits)
-        ends = np.concatenate([[0.0], (levels[1:] + levels[:-1]) / 2])
-        mass = -np.diff(density.mass_above(ends), append=0.0)
-        # printed to six or seven digits
-        assert 1 - 2 * float(np.sum(mass * levels**2)) == pytest.approx(known, rel=2e-5, abs=6e-8)
-
-
-@pytest.mark.parametrize(
-    ("source", "rate", "error"),
-    [
-        *(("gaussian", *known) for known in ((0.5, 0.61734), (1, 0.34834), (2, 0.088941), (4, 0.005560))),
-        *(("laplacian", *known) for known in ((1, 0.26499), (2, 0.073675), (3, 0.01902), (4, 0.004796))),
-    ],
-)
-def test_entropy_coded_scalars_reach_the_known_errors(source: str, rate: float, error: float) -> None:
-    rates, sqnr = limits.ecsq(source, np.geomspace(8, 0.09, 400))
-    found = 10 ** (-float(np.interp(rate, rates, sqnr)) / 10)
-    assert found == pytest.approx(
-        error, rel=2e-3
-    )  # the Laplacian optimum is not of uniform thresholds at low rate
-
-
-def test_the_lines_of_a_source_end_where_its_limits_do() -> None:
-    rows = lines_of("gaussian")
-    ends = {row["line"]: row["sqnr"] for row in rows if row.get("line") and row["rate"] == 5.0}
-    assert ends["limit"] == pytest.approx(30.10, abs=0.005)
-    assert ends["limit"] - ends["ECSQ"] == pytest.approx(1.53, abs=0.02)  # four digits
-    assert ends["Lloyd-Max"] == pytest.approx(-10 * math.log10(0.00250467), abs=0.005)
-    assert {row.get("line") for row in lines_of("uniform") if "line" in row} == {"limit", "Lloyd-Max"}
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(str(Path(__file__).parent))
+    from charting import HOSTILE, board, check, coded, drawn, frame, linked, texts
 
 
 def test_an_envelope_leaves_out_what_stands_off_the_line_of_its_family() -> None:
@@ -401,97 +225,6 @@ def test_a_profile_has_methods_of_several_boards() -> None:
     }
     assert "1 of them save bits on every board" in chart.alt
     assert profile(table, boards, {"a": ranks["a"]}).spec is None
-
-
-def timed(rate: float, speed: float, copying: float = math.nan, **given: Any) -> dict[str, Any]:
-    return {"rate": rate, "encode_throughput": speed, "copy_bandwidth": copying, **given}
-
-
-def named(name: str) -> dict[str, str]:
-    return dict.fromkeys(("label", "quantizer", "spec"), name)
-
-
-def bound(chart: Chart) -> dict[float, float]:
-    """Of the line the millions of elements a second by bits."""
-    assert chart.spec is not None
-    return {row["rate"]: row["speed"] for row in chart.spec["datasets"]["bound"]}
-
-
-def shares(chart: Chart) -> dict[str, str]:
-    assert chart.spec is not None
-    return {row["label"]: row["share"] for row in chart.spec["datasets"]["codes"]}
-
-
-def test_throughput_is_drawn_below_the_copy_bandwidth() -> None:
-    chart = throughput(frame(timed(8, 200, 10e9, **named("fast")), timed(2, 2, 10e9, **named("slow"))))
-    check(chart)
-    assert moved(4) == 4.5
-    line = bound(chart)
-    assert line[0.0] == pytest.approx(10e9 / 4 / 1e6)
-    assert line[8.0] == pytest.approx(10e9 / 5 / 1e6)
-    assert "limit: copying 10.0 GB/s" in texts(chart.spec)
-    # 200e6 * 5 bytes; 2e6 * 4.25 bytes
-    assert shares(chart) == {"fast": "10 % of 10.0 GB/s", "slow": "0.085 % of 10.0 GB/s"}
-    assert "The fastest moves 10 % of 10.0 GB/s that its process copied." in chart.alt
-    assert "limit is the grey line" in chart.caption
-    for words_ in ("not recorded", "not measured", "moved more"):
-        assert words_ not in chart.caption
-    assert chart.title == "The fastest code encodes 100 times as many elements a second as the slowest"
-
-
-def test_throughput_without_a_copy_bandwidth_claims_no_limit() -> None:
-    chart = throughput(frame(timed(8, 200, **named("fast")), timed(2, 2, **named("slow"))))
-    check(chart)
-    assert "was not recorded" in chart.caption
-    assert "limit is" not in chart.caption
-    assert "copied" not in chart.alt
-    assert bound(chart)[8.0] == pytest.approx(200)
-    assert "1.0 GB/s, the most that a code moved" in texts(chart.spec)
-    assert set(shares(chart).values()) == {"copying was not measured"}
-
-
-def test_a_code_is_held_against_the_copying_of_its_own_machine() -> None:
-    """The line is that of the fastest machine; two data sets of one code count by their median."""
-    chart = throughput(
-        frame(
-            timed(8, 200, 10e9, **named("there")),
-            timed(8, 100, 1e9, **named("here")),
-            timed(8, 100, 3e9, **named("here"), dataset="uniform", unit="uniform"),
-            timed(8, 50, **named("before")),
-            timed(8, 40, -1.0, **named("wrong")),
-        )
-    )
-    assert bound(chart)[8.0] == pytest.approx(2000)
-    assert shares(chart) == {
-        "there": "10 % of 10.0 GB/s",
-        "here": "25 % of 2.0 GB/s",
-        **dict.fromkeys(("before", "wrong"), "copying was not measured"),
-    }
-    assert "Beside 2 codes copying was not measured." in chart.caption
-
-
-def test_a_code_above_the_line_is_no_contradiction() -> None:
-    """500e6 * 5 bytes where 2e9 are copied."""
-    chart = throughput(frame(timed(8, 500, 2e9, **named("fast")), timed(8, 10, 2e9, **named("slow"))))
-    assert (
-        "1 code moved more than was copied: a tensor that stays in a cache can be read faster."
-        in chart.caption
-    )
-    assert "125 % of 2.0 GB/s that its process copied: a tensor that stays in a cache can" in chart.alt
-
-
-def test_the_name_of_the_slowest_code_stays_above_the_axis() -> None:
-    chart = throughput(frame(timed(8, 200, **named("fast")), timed(2, 2, **named("slow"))))
-    assert chart.spec is not None
-    names = [
-        item["y"] + item["dy"]
-        for mark in drawn(chart.spec)
-        if mark["marktype"] == "text"
-        for item in mark["items"]
-        if item.get("text") == "slow"
-    ]
-    assert len(names) == 2  # with its halo
-    assert max(names) + 13 / 2 + 4 < chart.spec["height"]  # half a line, and the halo
 
 
 def test_a_chart_without_data_says_what_to_run() -> None:
